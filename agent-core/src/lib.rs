@@ -1,1 +1,23 @@
-//! placeholder until the first module lands
+//! The core of remora: everything about a span that needs neither Python nor I/O.
+//!
+//! A span's life: [`span::ActiveSpan`] while the call runs, [`span::FinishedSpan`] in a thread's
+//! [`span::Chunk`], then through [`queue::Queue`] to the `exporters` crate.
+#![deny(unsafe_code)]
+
+pub mod clock;
+pub mod context;
+pub mod generation;
+pub mod id;
+pub mod keys;
+pub mod limits;
+pub mod local;
+pub mod queue;
+pub mod record;
+pub mod sampling;
+pub mod span;
+pub mod tracer;
+
+pub use keys::Key;
+
+/// The version of the agent.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

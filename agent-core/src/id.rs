@@ -1,0 +1,101 @@
+//! Trace and span ids: random, non-zero, one nanosecond each.
+//!
+//! The generator is not cryptographic; 128 bits of state, seeded from the system for every thread and every fork
+//! generation, keep two processes from ever walking the same sequence.
+
+/// A W3C trace id, sixteen bytes, never all zero in a valid context.
+pub type TraceId = [u8; 16];
+/// A W3C span id, eight bytes, never all zero in a valid context.
+pub type SpanId = [u8; 8];
+
+/// xoroshiro128++ (Blackman and Vigna): two words of state.
+#[derive(Clone, Copy, Debug)]
+pub struct IdGenerator {
+    state: [u64; 2],
+}
+
+impl IdGenerator {
+    /// Unseeded: the first draw of a thread seeds it.
+    pub const UNSEEDED: Self = Self { state: [0, 0] };
+
+    /// Seeds from the operating system; where that fails, from time and addresses.
+    pub fn seeded() -> Self {
+        let mut bytes = [0; 16];
+        if getrandom::fill(&mut bytes).is_err() {
+            let here = &raw const bytes as u64;
+            let now = crate::clock::Anchor::take();
+            bytes[..8].copy_from_slice(&(now.unix_nanos ^ here.rotate_left(32)).to_le_bytes());
+            bytes[8..].copy_from_slice(&now.ticks.0.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+        }
+        let word = |half: &[u8]| u64::from_le_bytes(half.try_into().unwrap_or([1; 8]));
+        Self { state: [word(&bytes[..8]) | 1, word(&bytes[8..])] }
+    }
+
+    #[inline]
+    fn next(&mut self) -> u64 {
+        let [a, mut b] = self.state;
+        let result = a.wrapping_add(b).rotate_left(17).wrapping_add(a);
+        b ^= a;
+        self.state = [a.rotate_left(49) ^ b ^ (b << 21), b.rotate_left(28)];
+        result
+    }
+
+    /// A new span id.
+    #[inline]
+    pub fn span_id(&mut self) -> SpanId {
+        loop {
+            let id = self.next();
+            if id != 0 {
+                return id.to_ne_bytes();
+            }
+        }
+    }
+
+    /// A new trace id.
+    #[inline]
+    pub fn trace_id(&mut self) -> TraceId {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&self.span_id());
+        id[8..].copy_from_slice(&self.next().to_ne_bytes());
+        id
+    }
+
+    /// Sixteen random bytes, for a version 4 UUID.
+    pub fn bytes(&mut self) -> [u8; 16] {
+        self.trace_id()
+    }
+}
+
+/// Lower-case hexadecimal, as W3C and OTLP/JSON write ids.
+pub fn write_hex(bytes: &[u8], out: &mut [u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (byte, pair) in bytes.iter().zip(out.chunks_exact_mut(2)) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn ids_do_not_repeat() {
+        let mut ids = IdGenerator::seeded();
+        let drawn: HashSet<SpanId> = (0..100_000).map(|_| ids.span_id()).collect();
+        assert_eq!(drawn.len(), 100_000);
+    }
+
+    #[test]
+    fn two_seeds_differ() {
+        assert_ne!(IdGenerator::seeded().trace_id(), IdGenerator::seeded().trace_id());
+    }
+
+    #[test]
+    fn hex_is_lower_case() {
+        let mut out = [0; 4];
+        write_hex(&[0xab, 0x0f], &mut out);
+        assert_eq!(&out, b"ab0f");
+    }
+}

@@ -1,0 +1,300 @@
+//! The way of a finished span from its thread to the exporter.
+//!
+//! Each thread fills a chunk of its own, lying in its [`Slot`]: one atomic exchange takes it, one store puts it
+//! back. A full chunk goes through a channel; a chunk that lies idle is taken by the exporter's timer. Nothing
+//! blocks: what would exceed the bound is dropped, chunk by chunk, and counted.
+//!
+//! Always true: `made = sent + lost + pending` ([`Counters`]).
+#![expect(unsafe_code, reason = "a slot owns its chunk through an atomic pointer; slots are leaked and linked")]
+
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::clock::Ticks;
+use crate::span::{ActiveSpan, Chunk};
+
+/// Why a span was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The queue's bound was reached.
+    QueueFull,
+    /// The bound of requests waiting for another try was reached.
+    RetryFull,
+    /// The receiver refused it for good.
+    Rejected,
+    /// It could not be encoded.
+    Encode,
+    /// The process ended before it was delivered.
+    Exit,
+    /// The file could not be written.
+    File,
+}
+
+impl Loss {
+    /// All reasons, in the order of their counters.
+    pub const ALL: [Self; 6] =
+        [Self::QueueFull, Self::RetryFull, Self::Rejected, Self::Encode, Self::Exit, Self::File];
+
+    /// The key in `status()`, log lines and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::RetryFull => "retry_full",
+            Self::Rejected => "rejected",
+            Self::Encode => "encode",
+            Self::Exit => "exit",
+            Self::File => "file",
+        }
+    }
+}
+
+/// A count of spans by fate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Finished and recorded.
+    pub made: u64,
+    /// Accepted by the receiver.
+    pub sent: u64,
+    /// Lost, by [`Loss`] in the order of [`Loss::ALL`].
+    pub lost: [u64; Loss::ALL.len()],
+    /// In a chunk, in the channel or held by the exporter.
+    pub pending: u64,
+}
+
+/// Bounds of a queue and what wakes its exporter.
+pub struct QueueOptions {
+    /// Bytes of handed-over chunks.
+    pub max_bytes: usize,
+    /// Spans of handed-over chunks, where the operator bound them.
+    pub max_spans: Option<usize>,
+    /// Handed-over spans at which the exporter is woken before its timer.
+    pub wake_at: usize,
+    /// Wakes the exporter. Called without a lock, from any thread.
+    pub wake: Box<dyn Fn() + Send + Sync>,
+}
+
+/// Spans of a chunk.
+const CHUNK_SPANS: usize = 64;
+/// Bytes of records after which a chunk goes, full or not.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// One generation's queue. Lives as long as the process: a fork leaks its parent's.
+pub struct Queue {
+    options: QueueOptions,
+    chunk_spans: usize,
+    sender: Sender<Chunk>,
+    receiver: Receiver<Chunk>,
+    slots: AtomicPtr<Slot>,
+    bytes: AtomicUsize,
+    spans: AtomicUsize,
+    held: AtomicU64,
+    sent: AtomicU64,
+    lost: [AtomicU64; Loss::ALL.len()],
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue").field("bytes", &self.bytes()).field("counters", &self.counters()).finish()
+    }
+}
+
+/// One thread's chunk and counts. Written by its thread, emptied by the exporter.
+pub struct Slot {
+    queue: &'static Queue,
+    chunk: AtomicPtr<Chunk>,
+    made: AtomicU64,
+    taken: AtomicU64,
+    owned: AtomicBool,
+    next: *const Slot,
+}
+
+// SAFETY: all that changes is atomic; `next` is written before the slot is published and never again, and points to
+// a leaked slot.
+unsafe impl Sync for Slot {}
+// SAFETY: as above; nothing in a slot is tied to the thread that made it.
+unsafe impl Send for Slot {}
+
+impl Queue {
+    /// A queue that is never freed.
+    pub fn leak(options: QueueOptions) -> &'static Self {
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        let chunk_spans = options.max_spans.map_or(CHUNK_SPANS, |max| (max / 4).clamp(1, CHUNK_SPANS));
+        Box::leak(Box::new(Self {
+            chunk_spans: chunk_spans.min(options.wake_at.max(1)),
+            options,
+            sender,
+            receiver,
+            slots: AtomicPtr::new(ptr::null_mut()),
+            bytes: AtomicUsize::new(0),
+            spans: AtomicUsize::new(0),
+            held: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            lost: [const { AtomicU64::new(0) }; Loss::ALL.len()],
+        }))
+    }
+
+    /// A slot for the calling thread: one that an ended thread left, else a new one.
+    pub fn slot(&'static self) -> &'static Slot {
+        if let Some(free) = self.slots().find(|slot| !slot.owned.swap(true, Ordering::AcqRel)) {
+            return free;
+        }
+        let mut head = self.slots.load(Ordering::Acquire);
+        let slot = Box::leak(Box::new(Slot {
+            queue: self,
+            chunk: AtomicPtr::new(ptr::null_mut()),
+            made: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            owned: AtomicBool::new(true),
+            next: head,
+        }));
+        loop {
+            slot.next = head;
+            match self.slots.compare_exchange(head, slot, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return slot,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &'static Slot> {
+        // SAFETY: the list holds leaked slots only, published with release by `slot`.
+        let mut next: Option<&'static Slot> = unsafe { self.slots.load(Ordering::Acquire).as_ref() };
+        std::iter::from_fn(move || {
+            let slot = next?;
+            // SAFETY: `next` is null or a leaked slot, written before publication.
+            next = unsafe { slot.next.as_ref() };
+            Some(slot)
+        })
+    }
+
+    #[cold]
+    fn hand_over(&self, chunk: Chunk, wake: bool) {
+        let (spans, bytes) = (chunk.len(), chunk.bytes());
+        let over = self.bytes.fetch_add(bytes, Ordering::AcqRel) + bytes > self.options.max_bytes;
+        let queued = self.spans.fetch_add(spans, Ordering::AcqRel) + spans;
+        if over || self.options.max_spans.is_some_and(|max| queued > max) || self.sender.send(chunk).is_err() {
+            self.lose(Loss::QueueFull, spans as u64);
+            self.spans.fetch_sub(spans, Ordering::AcqRel);
+            self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+            (self.options.wake)();
+        } else if wake && queued / self.options.wake_at.max(1) != (queued - spans) / self.options.wake_at.max(1) {
+            (self.options.wake)();
+        }
+    }
+
+    /// The next handed-over chunk. Its spans count as held until [`Self::sent`] or [`Self::lost_of_held`], its
+    /// bytes until [`Self::release`].
+    pub fn take(&self) -> Option<Chunk> {
+        let chunk = self.receiver.try_recv().ok()?;
+        self.held.fetch_add(chunk.len() as u64, Ordering::AcqRel);
+        self.spans.fetch_sub(chunk.len(), Ordering::AcqRel);
+        Some(chunk)
+    }
+
+    /// Hands over every thread's unfinished chunk that is not being written to at this moment.
+    pub fn sweep(&self) {
+        for slot in self.slots() {
+            if let Some(chunk) = slot.take_chunk() {
+                slot.hand_over(chunk, false);
+            }
+        }
+    }
+
+    /// Frees the room of a chunk that was encoded: its [`Chunk::bytes`].
+    pub fn release(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
+    /// `spans` held spans were accepted by the receiver.
+    pub fn sent(&self, spans: u64) {
+        self.sent.fetch_add(spans, Ordering::AcqRel);
+        self.held.fetch_sub(spans, Ordering::AcqRel);
+    }
+
+    /// `spans` held spans are lost.
+    pub fn lost_of_held(&self, reason: Loss, spans: u64) {
+        self.lose(reason, spans);
+        self.held.fetch_sub(spans, Ordering::AcqRel);
+    }
+
+    fn lose(&self, reason: Loss, spans: u64) {
+        self.lost[reason as usize].fetch_add(spans, Ordering::AcqRel);
+    }
+
+    /// Bytes of handed-over chunks.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    /// Spans of handed-over chunks that the exporter has not taken.
+    pub fn queued(&self) -> usize {
+        self.spans.load(Ordering::Acquire)
+    }
+
+    /// Whether a chunk that is being filled holds anything.
+    pub fn has_partial(&self) -> bool {
+        self.slots().any(|slot| slot.partial() > 0)
+    }
+
+    /// The counts. Exact when no thread is finishing spans.
+    pub fn counters(&self) -> Counters {
+        let partial: u64 = self.slots().map(Slot::partial).sum();
+        Counters {
+            made: self.slots().map(|slot| slot.made.load(Ordering::Acquire)).sum(),
+            sent: self.sent.load(Ordering::Acquire),
+            lost: std::array::from_fn(|reason| self.lost[reason].load(Ordering::Acquire)),
+            pending: partial + self.queued() as u64 + self.held.load(Ordering::Acquire),
+        }
+    }
+}
+
+impl Slot {
+    /// Appends a finished span. Called by the owning thread only.
+    #[inline]
+    pub fn push(&self, span: &ActiveSpan, end: Ticks) {
+        let taken = self.chunk.swap(ptr::null_mut(), Ordering::Acquire);
+        let chunk = if taken.is_null() {
+            Box::into_raw(Box::new(Chunk::with_capacity(self.queue.chunk_spans)))
+        } else {
+            taken
+        };
+        // SAFETY: `chunk` came out of a box and is in no slot now: this thread is its only owner.
+        let full = unsafe {
+            (*chunk).push(span, end);
+            (*chunk).len() >= self.queue.chunk_spans || (*chunk).arena_len() >= CHUNK_BYTES
+        };
+        self.made.store(self.made.load(Ordering::Relaxed) + 1, Ordering::Release);
+        if full {
+            // SAFETY: still this thread's only, and not used after.
+            self.hand_over(unsafe { *Box::from_raw(chunk) }, true);
+        } else {
+            self.chunk.store(chunk, Ordering::Release);
+        }
+    }
+
+    #[cold]
+    fn hand_over(&self, chunk: Chunk, wake: bool) {
+        self.taken.fetch_add(chunk.len() as u64, Ordering::AcqRel);
+        self.queue.hand_over(chunk, wake);
+    }
+
+    fn take_chunk(&self) -> Option<Chunk> {
+        let chunk = self.chunk.swap(ptr::null_mut(), Ordering::Acquire);
+        // SAFETY: a non-null pointer in a slot came out of a box, and the exchange made it ours alone.
+        (!chunk.is_null()).then(|| unsafe { *Box::from_raw(chunk) })
+    }
+
+    fn partial(&self) -> u64 {
+        self.made.load(Ordering::Acquire).saturating_sub(self.taken.load(Ordering::Acquire))
+    }
+
+    /// The owning thread ends: its chunk is handed over and the slot serves the next thread.
+    pub fn release(&self) {
+        if let Some(chunk) = self.take_chunk() {
+            self.hand_over(chunk, true);
+        }
+        self.owned.store(false, Ordering::Release);
+    }
+}

@@ -1,0 +1,503 @@
+//! The span's two lives: [`ActiveSpan`] while the call runs, [`FinishedSpan`] in a chunk afterwards.
+//!
+//! Starting draws ids and reads the clock; attributes append to one byte run that is reused from span to span;
+//! finishing copies 88 bytes of header and that run into the thread's chunk. No allocation in the steady state.
+
+use std::sync::Arc;
+
+use crate::clock::{self, Ticks};
+use crate::context::{Carried, RemoteContext};
+use crate::id::{IdGenerator, SpanId, TraceId};
+use crate::keys::Key;
+use crate::limits;
+use crate::record::{Attributes, Entries, KeyRef, Link, Writer};
+use crate::sampling::ParentInfo;
+use crate::tracer;
+
+/// OTLP `Span.SpanKind`, with its numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SpanKind {
+    /// Work inside the process.
+    Internal = 1,
+    /// Serves a remote request.
+    Server = 2,
+    /// Makes a remote request.
+    Client = 3,
+    /// Hands a message to a broker.
+    Producer = 4,
+    /// Handles a message from a broker.
+    Consumer = 5,
+}
+
+/// OTLP `Status.StatusCode`, with its numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum StatusCode {
+    /// Nothing was said.
+    Unset = 0,
+    /// The application said that it went well.
+    Ok = 1,
+    /// The operation failed.
+    Error = 2,
+}
+
+/// W3C trace flag: the trace is recorded.
+pub const SAMPLED: u8 = 1;
+
+/// What a callsite knows of its spans before any call.
+#[derive(Clone, Copy, Debug)]
+pub struct SpanSpec {
+    /// The name, where it is the same for every call; else empty until [`ActiveSpan::name`].
+    pub name: &'static str,
+    /// The kind.
+    pub kind: SpanKind,
+    /// The instrumentation scope, `remora.<library>`.
+    pub scope: &'static Key,
+}
+
+/// A span that has started. Kept alive by whatever context holds it; reusable after it is finished.
+#[derive(Debug)]
+pub struct ActiveSpan {
+    /// The trace.
+    pub trace_id: TraceId,
+    /// This span.
+    pub span_id: SpanId,
+    /// The parent, or zeros.
+    pub parent_span_id: SpanId,
+    /// W3C trace flags.
+    pub flags: u8,
+    /// The kind.
+    pub kind: SpanKind,
+    /// What propagates with the trace besides the ids.
+    pub carried: Option<Arc<Carried>>,
+    recording: bool,
+    parent_remote: bool,
+    status: StatusCode,
+    scope: u16,
+    generation: u32,
+    start: Ticks,
+    name: &'static str,
+    counts: Counts,
+    writer: Writer,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    attributes: u16,
+    events: u16,
+    links: u16,
+    dropped_attributes: u16,
+    dropped_events: u16,
+    dropped_links: u16,
+}
+
+/// Where a new span hangs.
+#[derive(Clone, Copy, Debug)]
+pub enum Parent<'a> {
+    /// A new trace.
+    None,
+    /// A span of this process.
+    Local(&'a ActiveSpan),
+    /// A context that came in with a request.
+    Remote(&'a RemoteContext, Option<&'a Arc<Carried>>),
+}
+
+impl Default for ActiveSpan {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ActiveSpan {
+    /// An empty span, to be started.
+    pub const fn new() -> Self {
+        Self {
+            trace_id: [0; 16],
+            span_id: [0; 8],
+            parent_span_id: [0; 8],
+            flags: 0,
+            kind: SpanKind::Internal,
+            carried: None,
+            recording: false,
+            parent_remote: false,
+            status: StatusCode::Unset,
+            scope: 0,
+            generation: 0,
+            start: Ticks(0),
+            name: "",
+            counts: Counts {
+                attributes: 0,
+                events: 0,
+                links: 0,
+                dropped_attributes: 0,
+                dropped_events: 0,
+                dropped_links: 0,
+            },
+            writer: Writer::new(),
+        }
+    }
+
+    /// Draws the ids, asks the sampler and, where it is to be recorded, reads the clock.
+    #[inline]
+    pub fn start(&mut self, spec: &SpanSpec, parent: Parent<'_>, ids: &mut IdGenerator) {
+        self.span_id = ids.span_id();
+        let tracer = tracer::current();
+        let sampled = match parent {
+            Parent::Local(parent) => {
+                self.trace_id = parent.trace_id;
+                self.parent_span_id = parent.span_id;
+                self.carried.clone_from(&parent.carried);
+                self.parent_remote = false;
+                let parent = ParentInfo { sampled: parent.flags & SAMPLED != 0, remote: false };
+                tracer.sampler.should_sample(Some(parent), self.trace_id)
+            }
+            Parent::Remote(remote, carried) => {
+                self.trace_id = remote.trace_id;
+                self.parent_span_id = remote.span_id;
+                self.carried = carried.cloned();
+                self.parent_remote = true;
+                let parent = ParentInfo { sampled: remote.flags & SAMPLED != 0, remote: true };
+                tracer.sampler.should_sample(Some(parent), self.trace_id)
+            }
+            Parent::None => {
+                self.trace_id = ids.trace_id();
+                self.parent_span_id = [0; 8];
+                self.carried = None;
+                self.parent_remote = false;
+                tracer.sampler.should_sample(None, self.trace_id)
+            }
+        };
+        self.flags = u8::from(sampled);
+        self.recording = sampled;
+        self.kind = spec.kind;
+        if sampled {
+            self.scope = spec.scope.id();
+            self.name = spec.name;
+            self.status = StatusCode::Unset;
+            self.counts = Counts::default();
+            self.writer.bytes.clear();
+            self.generation = crate::generation::current();
+            if let Some(carried) = &self.carried
+                && !carried.trace_state.is_empty()
+            {
+                self.writer.trace_state(&carried.trace_state);
+            }
+            self.start = clock::now();
+        }
+    }
+
+    /// Whether anything set on it goes anywhere. Ask before reading what an attribute would need.
+    #[inline]
+    pub fn is_recording(&self) -> bool {
+        self.recording
+    }
+
+    /// Whether its trace is sampled.
+    #[inline]
+    pub fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+
+    /// Its moment of starting.
+    pub fn started(&self) -> Ticks {
+        self.start
+    }
+
+    /// Its scope's name.
+    pub fn scope(&self) -> &'static str {
+        crate::keys::name(self.scope)
+    }
+
+    /// Names the span; the last name counts.
+    pub fn name(&mut self, name: &str) {
+        if self.recording {
+            self.writer.name(name);
+        }
+    }
+
+    /// Names the span by a text that outlives it: nothing is copied.
+    #[inline]
+    pub fn static_name(&mut self, name: &'static str) {
+        self.name = name;
+    }
+
+    /// Names the span by what `fill` appends.
+    pub fn name_with(&mut self, fill: impl FnOnce(&mut Vec<u8>)) {
+        if self.recording {
+            self.writer.name_with(fill);
+        }
+    }
+
+    #[inline]
+    fn take_attribute(&mut self) -> Option<usize> {
+        let limits = limits::current();
+        if !self.recording {
+            return None;
+        }
+        if usize::from(self.counts.attributes) >= limits.attribute_count {
+            self.counts.dropped_attributes = self.counts.dropped_attributes.saturating_add(1);
+            return None;
+        }
+        self.counts.attributes += 1;
+        Some(limits.attribute_value_length.unwrap_or(usize::MAX))
+    }
+
+    /// Adds a text attribute. The caller sets each name once; [`Self::replace`] is for names that may repeat.
+    #[inline]
+    pub fn str<'k>(&mut self, key: impl Into<KeyRef<'k>>, value: &str) {
+        if let Some(max) = self.take_attribute() {
+            self.writer.str(key.into(), limits::truncate(value, max));
+        }
+    }
+
+    /// Adds a text attribute whose value `fill` appends in place.
+    #[inline]
+    pub fn str_with<'k>(&mut self, key: impl Into<KeyRef<'k>>, fill: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(max) = self.take_attribute() {
+            self.writer.str_with(key.into(), max, fill);
+        }
+    }
+
+    /// Adds an integer attribute.
+    #[inline]
+    pub fn int<'k>(&mut self, key: impl Into<KeyRef<'k>>, value: i64) {
+        if self.take_attribute().is_some() {
+            self.writer.int(key.into(), value);
+        }
+    }
+
+    /// Adds a double attribute.
+    pub fn double<'k>(&mut self, key: impl Into<KeyRef<'k>>, value: f64) {
+        if self.take_attribute().is_some() {
+            self.writer.double(key.into(), value);
+        }
+    }
+
+    /// Adds a boolean attribute.
+    pub fn bool<'k>(&mut self, key: impl Into<KeyRef<'k>>, value: bool) {
+        if self.take_attribute().is_some() {
+            self.writer.bool(key.into(), value);
+        }
+    }
+
+    /// Adds an attribute that is an array of texts.
+    pub fn str_array<'k, 's>(&mut self, key: impl Into<KeyRef<'k>>, values: impl Iterator<Item = &'s str>) {
+        if let Some(max) = self.take_attribute() {
+            self.writer.str_array(key.into(), values.map(|value| limits::truncate(value, max)));
+        }
+    }
+
+    /// Forgets earlier attributes of that name, so that the next one set is the only one.
+    pub fn replace(&mut self, key: &str) {
+        if self.recording && self.writer.replace(key) {
+            self.counts.attributes = self.counts.attributes.saturating_sub(1);
+        }
+    }
+
+    /// Sets the status to error, with a description unless it would repeat what an attribute says.
+    pub fn error(&mut self, description: &str) {
+        if self.recording {
+            self.status = StatusCode::Error;
+            if !description.is_empty() {
+                self.writer.status_description(description);
+            }
+        }
+    }
+
+    /// The status so far.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Adds an event at the present moment.
+    pub fn event<'k>(&mut self, name: impl Into<KeyRef<'k>>, fill: impl FnOnce(&mut Attributes<'_>)) {
+        if !self.recording {
+            return;
+        }
+        if usize::from(self.counts.events) >= limits::current().event_count {
+            self.counts.dropped_events = self.counts.dropped_events.saturating_add(1);
+            return;
+        }
+        self.counts.events += 1;
+        self.writer.event(clock::now(), name.into(), fill);
+    }
+
+    /// Adds a link.
+    pub fn link(&mut self, link: &Link<'_>, fill: impl FnOnce(&mut Attributes<'_>)) {
+        if !self.recording {
+            return;
+        }
+        if usize::from(self.counts.links) >= limits::current().link_count {
+            self.counts.dropped_links = self.counts.dropped_links.saturating_add(1);
+            return;
+        }
+        self.counts.links += 1;
+        self.writer.link(link, fill);
+    }
+
+    /// Ends it now. Only the first call counts, and only in the process where it began.
+    #[inline]
+    pub fn finish(&mut self) {
+        if self.recording {
+            self.finish_at(clock::now());
+        }
+    }
+
+    /// Ends it at a moment read before.
+    #[inline]
+    pub fn finish_at(&mut self, end: Ticks) {
+        if std::mem::replace(&mut self.recording, false) && self.generation == crate::generation::current() {
+            crate::local::push(self, end);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn header(&self, end: Ticks, record: std::ops::Range<u32>) -> FinishedSpan {
+        FinishedSpan {
+            trace_id: self.trace_id,
+            span_id: self.span_id,
+            parent_span_id: self.parent_span_id,
+            start: self.start,
+            end: Ticks(end.0.max(self.start.0)),
+            name: self.name,
+            record_start: record.start,
+            record_end: record.end,
+            scope: self.scope,
+            dropped_attributes: self.counts.dropped_attributes,
+            dropped_events: self.counts.dropped_events,
+            dropped_links: self.counts.dropped_links,
+            kind: self.kind,
+            flags: self.flags,
+            status: self.status,
+            parent_remote: self.parent_remote,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn record(&self) -> &[u8] {
+        &self.writer.bytes
+    }
+
+    /// Drops what is held beyond `max` bytes of buffer, before the span object is kept for reuse.
+    pub fn shrink(&mut self, max: usize) {
+        self.carried = None;
+        if self.writer.bytes.capacity() > max {
+            self.writer.bytes = Vec::new();
+        }
+    }
+}
+
+/// A span's header in a chunk; its record lies in the chunk's arena.
+#[derive(Clone, Debug)]
+pub struct FinishedSpan {
+    /// The trace.
+    pub trace_id: TraceId,
+    /// This span.
+    pub span_id: SpanId,
+    /// The parent, or zeros.
+    pub parent_span_id: SpanId,
+    /// Start.
+    pub start: Ticks,
+    /// End, never before the start.
+    pub end: Ticks,
+    name: &'static str,
+    record_start: u32,
+    record_end: u32,
+    scope: u16,
+    /// Attributes dropped for the limit.
+    pub dropped_attributes: u16,
+    /// Events dropped for the limit.
+    pub dropped_events: u16,
+    /// Links dropped for the limit.
+    pub dropped_links: u16,
+    /// The kind.
+    pub kind: SpanKind,
+    /// W3C trace flags.
+    pub flags: u8,
+    /// The status code.
+    pub status: StatusCode,
+    /// Whether the parent came in with a request.
+    pub parent_remote: bool,
+}
+
+/// Some finished spans and the bytes of their records: what a thread hands over.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    spans: Vec<FinishedSpan>,
+    arena: Vec<u8>,
+}
+
+/// A span as an encoder sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct SpanRef<'a> {
+    /// Ids, times, kind, status code and dropped counts.
+    pub span: &'a FinishedSpan,
+    /// Attributes, events, links and the rest, in the order they were set.
+    pub entries: Entries<'a>,
+}
+
+impl<'a> SpanRef<'a> {
+    /// The name given at the start; an [`Entry::Name`](crate::record::Entry::Name) overrides it, the last one wins.
+    pub fn static_name(&self) -> &'static str {
+        self.span.name
+    }
+
+    /// The instrumentation scope's name.
+    pub fn scope(&self) -> &'static str {
+        crate::keys::name(self.span.scope)
+    }
+
+    /// A small number that is equal for spans of one scope.
+    pub fn scope_id(&self) -> u16 {
+        self.span.scope
+    }
+}
+
+impl Chunk {
+    /// Room for `spans` spans.
+    pub fn with_capacity(spans: usize) -> Self {
+        Self { spans: Vec::with_capacity(spans), arena: Vec::with_capacity(spans * 64) }
+    }
+
+    /// Appends a span.
+    #[inline]
+    pub fn push(&mut self, span: &ActiveSpan, end: Ticks) {
+        let start = self.arena.len();
+        self.arena.extend_from_slice(span.record());
+        let header = span.header(end, start as u32..self.arena.len() as u32);
+        self.spans.push(header);
+    }
+
+    /// The count of spans.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// Bytes of records.
+    #[inline]
+    pub fn arena_len(&self) -> usize {
+        self.arena.len()
+    }
+
+    /// Bytes that this chunk keeps allocated.
+    pub fn bytes(&self) -> usize {
+        self.spans.capacity() * size_of::<FinishedSpan>() + self.arena.capacity() + size_of::<Self>()
+    }
+
+    /// Its spans, in the order they ended.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = SpanRef<'_>> {
+        self.spans.iter().map(|span| SpanRef {
+            span,
+            entries: Entries(
+                self.arena.get(span.record_start as usize..span.record_end as usize).unwrap_or_default(),
+            ),
+        })
+    }
+}
