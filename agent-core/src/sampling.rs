@@ -44,11 +44,7 @@ impl Root {
         if ratio == 1.0 {
             return Some(Self::On);
         }
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "0 <= ratio < 1, so the product is below 2^64"
-        )]
+        // Below 2^64, as the ratio is below one.
         Some(Self::Below((ratio * ALL).round_ties_even() as u64))
     }
 

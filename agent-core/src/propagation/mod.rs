@@ -66,8 +66,7 @@ impl Propagators {
         baggage: impl IntoIterator<Item = &'a [u8]>,
     ) -> (Option<RemoteContext>, Carried) {
         let mut carried = Carried::default();
-        let remote =
-            if self.trace_context() { trace_parent.and_then(w3c::parse_trace_parent) } else { None };
+        let remote = if self.trace_context() { trace_parent.and_then(w3c::parse_trace_parent) } else { None };
         if remote.is_some() {
             carried.trace_state = w3c::parse_trace_state(trace_state);
         }
