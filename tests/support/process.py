@@ -150,7 +150,7 @@ def run_python(
     timeout: float = 40,
     folder: Path | None = None,
 ) -> Result:
-    """Runs Python code (a text for `-c`, a Path for a file). With `folder` the agent is on, spans go there."""
+    """Runs Python code (a text for `-c`, a Path for a file). `folder`: the agent is on, spans go there."""
     source = [str(code)] if isinstance(code, Path) else ["-c", code]
     if folder is not None:
         env = file_env(folder, env)
