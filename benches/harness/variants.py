@@ -1,0 +1,70 @@
+"""How each variant starts a program: its launcher and its environment."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import venvs
+
+LAUNCHER = {
+    "bare": [],
+    "control": [],
+    "remora": ["remora", "run"],
+    "otel": ["opentelemetry-instrument"],
+    "ddtrace": ["ddtrace-run"],
+}
+
+UNSAMPLED = {"OTEL_TRACES_SAMPLER": "always_off", "DD_TRACE_SAMPLING_RULES": '[{"sample_rate": 0}]'}
+# The whole agent switched off, by each agent's own variable.
+OFF = {"OTEL_SDK_DISABLED": "true", "DD_TRACE_ENABLED": "false"}
+
+
+@dataclass
+class Variant:
+    """One column of the table. `control` is bare once more: it shows the run's own noise."""
+
+    name: str
+    venv: Path
+    endpoint: str = ""
+    extra: dict[str, str] = field(default_factory=dict)
+
+    def command(self, *arguments: str) -> list[str]:
+        """`arguments` under this variant's launcher."""
+        launcher = LAUNCHER[self.name]
+        return [str(self.venv / "bin" / name) if i == 0 else name for i, name in enumerate(launcher)] + [
+            str(self.venv / "bin" / arguments[0]),
+            *arguments[1:],
+        ]
+
+    def environment(self, more: dict[str, str] | None = None) -> dict[str, str]:
+        """A clean environment: nothing of the caller's OTEL_*, DD_*, REMORA_* or PYTHON* gets in.
+
+        Traces alone, OTLP over HTTP without compression, in every variant: the peers' metrics, logs and
+        self-telemetry are switched off in their favour. Hash seeds are fixed, so that rounds differ in less.
+        """
+        kept = {name: os.environ[name] for name in ("HOME", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}
+        kept |= {"PATH": f"{self.venv / 'bin'}:/usr/local/bin:/usr/bin:/bin", "PYTHONHASHSEED": "0"}
+        kept |= {"BENCH_VARIANT": self.name}
+        if self.name in ("remora", "otel"):
+            kept |= {
+                "OTEL_SERVICE_NAME": "bench",
+                "OTEL_TRACES_EXPORTER": "otlp",
+                "OTEL_METRICS_EXPORTER": "none",
+                "OTEL_LOGS_EXPORTER": "none",
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+                "OTEL_EXPORTER_OTLP_ENDPOINT": self.endpoint,
+            }
+        if self.name == "ddtrace":
+            kept |= {
+                "DD_SERVICE": "bench",
+                "DD_TRACE_AGENT_URL": self.endpoint,
+                "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false",
+                "DD_REMOTE_CONFIGURATION_ENABLED": "false",
+            }
+        return kept | self.extra | (more or {})
+
+
+def variant(name: str, libraries: str, python: Path) -> Variant | None:
+    """`None` where it cannot be had on this machine."""
+    folder = venvs.venv("bare" if name == "control" else name, libraries, python)
+    return Variant(name, folder) if folder else None

@@ -1,0 +1,56 @@
+"""What every unit shares: on each line `N` of standard input, run N iterations and answer the CPU they took.
+
+The answer is `@ process thread wall` in nanoseconds. The process's CPU includes every thread and ends after
+a flush, so that the export of what the iterations made is in it; the thread's is the calling thread's alone,
+without the flush.
+"""
+
+import os
+import sys
+from time import perf_counter_ns, process_time_ns, thread_time_ns
+
+UPSTREAM = os.environ.get("BENCH_UPSTREAM", "") + "/"
+# "Bare plus one constant header": what any agent that propagates must add, whatever it costs itself.
+HEADERS = (
+    {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    if "BENCH_HEADER" in os.environ
+    else None
+)
+
+
+def _flush():
+    variant = os.environ["BENCH_VARIANT"]
+    if variant == "remora":
+        import remora
+
+        return remora.flush
+    if variant == "otel":
+        from opentelemetry import trace
+
+        return getattr(trace.get_tracer_provider(), "force_flush", lambda: None)
+    if variant == "ddtrace":
+        from ddtrace.trace import tracer
+
+        return tracer.flush
+    return lambda: None
+
+
+def main(run, reference=None):
+    """Serve `run(n)`. With a `reference`, answer for both, one after the other."""
+    flush = _flush()
+
+    def measure(function, n):
+        wall, thread, process = perf_counter_ns(), thread_time_ns(), process_time_ns()
+        function(n)
+        thread, wall = thread_time_ns() - thread, perf_counter_ns() - wall
+        flush()
+        return [process_time_ns() - process, thread, wall]
+
+    measure(run, 1)
+    print("@", flush=True)
+    for line in sys.stdin:
+        n = int(line)
+        answer = measure(run, n)
+        if reference:
+            answer += measure(reference, n)
+        print("@", *answer, flush=True)
