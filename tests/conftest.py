@@ -102,7 +102,7 @@ def traced(spans_folder: Path) -> Callable[..., Result]:
 
 @pytest.fixture
 def remora(spans_folder: Path) -> Callable[..., Result]:
-    """Runs a command by `remora run`: `remora([…], python=…)`, as `remora_run`; the result has its `spans`."""
+    """Runs a command by `remora run`: `remora([…], python=…)`, as `remora_run`; its result has `spans`."""
 
     def call(command: list[str | Path], **options: Any) -> Result:
         return remora_run(command, folder=spans_folder, **options)
