@@ -46,7 +46,11 @@ def _help() -> int:
         flag = flag_of(row["name"])
         if flag is None:
             continue
-        default = "" if row["default"] in (None, "") else f" (default {row['default']}{row['unit'] and ' ' + row['unit']})"
+        default = (
+            ""
+            if row["default"] in (None, "")
+            else f" (default {row['default']}{row['unit'] and ' ' + row['unit']})"
+        )
         print(f"  --{flag}  [{row['name']}]\n      {row['help']}{default}")
     return 0
 
