@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""gen_flags [--check]: writes the flags of config/settings.toml into the launcher, or says that they differ."""
+"""gen_flags [--check]: writes the flags of config/settings.toml into the launcher, or says they differ."""
 
 import importlib.util
 import pathlib

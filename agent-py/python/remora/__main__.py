@@ -5,6 +5,8 @@ The launcher runs this file by its path, so that the current folder cannot stand
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -33,16 +35,18 @@ def _package() -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["remora"] = module
-    spec.loader.exec_module(module)
+    # Without an extension for this Python there still are `remora tree` and `remora doctor`.
+    with contextlib.suppress(ImportError):
+        spec.loader.exec_module(module)
 
 
 def _help() -> int:
-    from remora import _native
+    import remora._native as native
     from remora._flags import flag_of
 
     print(USAGE)
     print("flags of `remora run`, each with a value; the variable in brackets does the same:")
-    for row in _native.settings():
+    for row in native.settings():
         flag = flag_of(row["name"])
         if flag is None:
             continue
@@ -56,13 +60,35 @@ def _help() -> int:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one subcommand; its exit status, 2 for wrong usage."""
+    try:
+        status = _run(arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # `remora tree … | head`: the rest is not wanted, and the exit must not complain about it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except ImportError as error:
+        if (error.name or "").startswith("remora"):
+            print(f"remora: no extension for {sys.executable}: {error}", file=sys.stderr)
+            return 1
+        raise
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(arguments: list[str]) -> int:
     command = arguments[0] if arguments else "help"
     if command in ("help", "--help", "-h"):
-        return _help() if arguments else (print(USAGE, end="", file=sys.stderr), 2)[1]
+        if arguments:
+            return _help()
+        print(USAGE, end="", file=sys.stderr)
+        return 2
     if command in ("version", "--version", "-V"):
-        from remora import __version__
+        import remora._native as native
 
-        print(__version__)
+        print(native.__version__)
         return 0
     if command == "tree":
         from remora import tree

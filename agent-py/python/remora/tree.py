@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -269,13 +268,6 @@ def main(arguments: list[str]) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
     painter = Painter(sys.stdout)
-    try:
-        for identity, spans in sorted(
-            traces.items(), key=lambda item: min(s.start for s in item[1].values())
-        ):
-            painter.trace(identity, spans)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # `remora tree … | head`: the rest is not wanted, and the exit must not complain about it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for identity, spans in sorted(traces.items(), key=lambda item: min(s.start for s in item[1].values())):
+        painter.trace(identity, spans)
     return 0 if whole else 1
