@@ -53,7 +53,7 @@ def _activate(here):
     if os.environ.get("REMORA_ENABLED", "").lower() != "true":
         return
     version = "%d.%d" % sys.version_info[:2]
-    package = os.path.dirname(here)
+    package = os.path.dirname(os.path.realpath(here))
     try:
         if sys.version_info < (3, 11):
             _say(here, "Python %s is older than 3.11" % version)
