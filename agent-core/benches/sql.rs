@@ -49,7 +49,7 @@ fn analyses(bencher: Bencher, statement: usize) {
     bencher.counter(BytesCount::of_str(text)).bench_local(|| analyze(black_box(text), Dialect::PostgreSql));
 }
 
-#[divan::bench(args = [0, 1, 2, 3])]
+#[divan::bench(args = [0, 1, 2, 3], sample_size = 1000)]
 fn cache_hits(bencher: Bencher, statement: usize) {
     let cache = StatementCache::default();
     let (_, text) = &statements()[statement];

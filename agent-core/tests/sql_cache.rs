@@ -9,7 +9,8 @@ fn a_statement_is_analysed_once_per_dialect() {
     let cache = StatementCache::default();
     let text = "SELECT \"a\" FROM t WHERE b = \"c\"";
     let first = cache.get(text, Dialect::PostgreSql, usize::MAX);
-    assert!(Arc::ptr_eq(&first, &cache.get(&text.to_owned(), Dialect::PostgreSql, usize::MAX)));
+    let equal = text.to_owned();
+    assert!(Arc::ptr_eq(&first, &cache.get(&equal, Dialect::PostgreSql, usize::MAX)));
     let other = cache.get(text, Dialect::MySql, usize::MAX);
     assert_eq!(*other.sanitized, *"SELECT ? FROM t WHERE b = ?");
     assert_eq!(*first.sanitized, *text);

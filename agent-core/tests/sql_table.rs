@@ -200,6 +200,13 @@ const COMMENTS: &[Case] = &[
     (&[M], "SELECT /*+ MAX_EXECUTION_TIME(1000) */ a FROM t", SAME, "SELECT t"),
     (&[M], "SELECT 5--x'00'", "SELECT ?--?", "SELECT"),
     (&[G], "SELECT a # it's\nFROM t WHERE b = 'x'", "SELECT a ?", "SELECT"),
+    (
+        &[G],
+        "SELECT serial# FROM v$session WHERE sid# = 5",
+        "SELECT serial# FROM v$session WHERE sid# = ?",
+        "SELECT v$session",
+    ),
+    (&[G], "SELECT a # 5\nFROM t", "SELECT a # ?\nFROM t", "SELECT t"),
     (&[P], "SELECT 5 # 3, d #>> '{a}' FROM t", "SELECT ? # ?, d #>> ? FROM t", "SELECT t"),
     (ALL, "SELECT a FROM/* x */t", SAME, "SELECT t"),
 ];

@@ -60,8 +60,8 @@ pub(super) struct Lexer<'t> {
     /// Inside `VALUES (…)` or `IN (…)`.
     values: bool,
     password: Password,
-    /// Up to here a line with `#` has been looked through for quotes.
-    quoteless: usize,
+    /// No quote stands ahead.
+    quoteless: bool,
 }
 
 const WORD: u8 = 1;
@@ -102,7 +102,7 @@ impl<'t> Lexer<'t> {
             punct: 0,
             values: false,
             password: Password::No,
-            quoteless: 0,
+            quoteless: false,
         }
     }
 
@@ -136,7 +136,9 @@ impl<'t> Lexer<'t> {
     #[inline]
     fn word(&mut self, start: usize) -> Token {
         let mut end = start + 1;
-        while CLASS[self.peek(end) as usize] & (WORD | DIGIT | INNER) != 0 {
+        while CLASS[self.peek(end) as usize] & (WORD | DIGIT | INNER) != 0
+            || self.peek(end) == b'#' && self.dialect == Dialect::Generic
+        {
             end += 1;
         }
         step(end - start);
@@ -314,7 +316,8 @@ impl<'t> Lexer<'t> {
         if !name.iter().all(plain) {
             return true;
         }
-        if self.peek(end) == b'.' || (self.punct == b'.' && self.before_end == start) {
+        let qualifies = self.peek(end) == b'.' && !self.peek(end + 1).is_ascii_digit();
+        if qualifies || (self.punct == b'.' && self.before_end == start) {
             return false;
         }
         match self.before {
@@ -411,16 +414,13 @@ impl<'t> Lexer<'t> {
                 self.before = Before::Operand;
                 Token { kind: Kind::Word, start, end }
             }
+            // A comment, where `it's` is harmless, or an operator: with a quote ahead the two never meet again.
             Dialect::Generic => {
-                if start >= self.quoteless {
-                    let end = scan::line(self.bytes, start);
-                    step(end - start);
-                    if self.bytes[start..end].iter().any(|b| matches!(b, b'\'' | b'"' | b'`')) {
-                        return self.rest(start);
-                    }
-                    self.quoteless = end;
+                if !self.quoteless {
+                    step(self.bytes.len() - start);
+                    self.quoteless = !self.bytes[start..].iter().any(|b| matches!(b, b'\'' | b'"' | b'`'));
                 }
-                self.punct(start, b'#')
+                if self.quoteless { self.punct(start, b'#') } else { self.rest(start) }
             }
             _ => self.punct(start, b'#'),
         }
