@@ -1,4 +1,4 @@
-"""Two ways in: the wheel in a virtual environment, and one folder injected into a Python that knows nothing of it."""
+"""Two ways in: the wheel in a virtual environment, and one folder injected into a Python without it."""
 
 import shutil
 import subprocess
@@ -31,7 +31,9 @@ class Way:
 def package_of(python: Path) -> Path:
     """The package in that interpreter's site-packages."""
     code = "import sysconfig; print(sysconfig.get_path('platlib'))"
-    folder = subprocess.run([python, "-I", "-c", code], check=True, capture_output=True, text=True, timeout=30)
+    folder = subprocess.run(
+        [python, "-I", "-c", code], check=True, capture_output=True, text=True, timeout=30
+    )
     return Path(folder.stdout.strip()) / "remora"
 
 

@@ -23,7 +23,9 @@ def environment(text: str) -> dict[str, str]:
 def test_only_two_variables_change(way):
     before = clean_env({"PYTHONPATH": None})
     after = environment(way.run("env", "-0").ok().stdout)
-    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)} - SHELL_OWN
+    changed = {
+        name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
+    } - SHELL_OWN
     assert changed == {"PYTHONPATH", "REMORA_ENABLED"}
     assert after["PYTHONPATH"] == str(way.autoload)
     assert after["REMORA_ENABLED"] == "true"
@@ -36,7 +38,12 @@ def test_the_autoload_folder_holds_sitecustomize_only(way):
 
 def test_an_empty_environment_is_enough(way):
     done = subprocess.run(
-        [way.launcher, "run", "/usr/bin/env", "-0"], env={}, capture_output=True, check=True, timeout=30, text=True
+        [way.launcher, "run", "/usr/bin/env", "-0"],
+        env={},
+        capture_output=True,
+        check=True,
+        timeout=30,
+        text=True,
     )
     assert set(environment(done.stdout)) - SHELL_OWN == {"PYTHONPATH", "REMORA_ENABLED"}
 
@@ -127,7 +134,9 @@ def test_an_empty_entry_of_path_is_the_current_folder(way, tmp_path):
     assert way.run("here", env={"PATH": "/usr/bin:/bin:"}, cwd=tmp_path).ok().stdout == "found\n"
 
 
-@pytest.mark.parametrize("flags", [("--service_name", "a b=c"), ("--service_name=a b=c",), ("--service-name", "a b=c")])
+@pytest.mark.parametrize(
+    "flags", [("--service_name", "a b=c"), ("--service_name=a b=c",), ("--service-name", "a b=c")]
+)
 def test_a_flag_sets_its_variable(way, flags):
     after = environment(way.run("env", "-0", flags=flags).ok().stdout)
     assert after["OTEL_SERVICE_NAME"] == "a b=c"

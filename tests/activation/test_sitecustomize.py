@@ -119,12 +119,13 @@ def test_what_we_load_by_path_is_a_normal_package(injection, bare_python):
     code = (
         "import remora, importlib.util\n"
         "import remora._native, remora.tree\n"
-        "print(remora.__name__, remora.__package__, remora.__spec__.name, remora.__file__, list(remora.__path__))\n"
+        "print(remora.__name__, remora.__package__, remora.__spec__.name)\n"
+        "print(remora.__file__, *remora.__path__)\n"
         "print(remora.status()['active'], importlib.util.find_spec('remora').name)"
     )
     result = run([injection / "bin" / "remora", "run", bare_python, "-c", code]).ok()
     folder = injection / "remora"
-    assert result.stdout == f"remora remora remora {folder}/__init__.py ['{folder}']\nTrue remora\n"
+    assert result.stdout == f"remora remora remora\n{folder}/__init__.py {folder}\nTrue remora\n"
 
 
 def test_the_file_can_be_read_by_old_pythons(way):

@@ -17,9 +17,25 @@ MODULES = "import sys; print(*sorted(sys.modules))"
 NATIVE = {"remora", "remora._native"}
 OURS = NATIVE | {"atexit"}
 # Never imported by us: dear, or harmful before the application (gevent) has patched them.
-FOREIGN = {"ssl", "socket", "threading", "logging", "json", "importlib.metadata", "typing", "flask", "requests", "sqlite3"}
+FOREIGN = {
+    "ssl",
+    "socket",
+    "threading",
+    "logging",
+    "json",
+    "importlib.metadata",
+    "typing",
+    "flask",
+    "requests",
+    "sqlite3",
+}
 # Whether a child is covered, as a program of its own.
-REPORT = "import sys\ndef report():\n    r = sys.modules.get('remora')\n    return bool(r and r.status()['active'])\n"
+REPORT = """
+import sys
+def report():
+    r = sys.modules.get('remora')
+    return bool(r and r.status()['active'])
+"""
 
 
 def added(result, expected):
@@ -54,7 +70,13 @@ def test_with_every_way_in_at_most_six_modules_more(way):
 
 @on_every_python
 def test_import_remora_alone_activates_nothing(python):
-    result = run([python, "-c", f"import sys; old = set(sys.modules)\nimport remora\n{ACTIVE}\nprint(*set(sys.modules) - old)"])
+    result = run(
+        [
+            python,
+            "-c",
+            f"import sys; old = set(sys.modules)\nimport remora\n{ACTIVE}\nprint(*set(sys.modules) - old)",
+        ]
+    )
     active, modules = result.ok().stdout.splitlines()
     assert active == "False"
     assert set(modules.split()) <= OURS
@@ -62,7 +84,10 @@ def test_import_remora_alone_activates_nothing(python):
 
 @on_every_python
 def test_import_remora_auto_activates(python):
-    assert run([python, "-c", f"import remora.auto\n{ACTIVE}\nprint(r.status()['origin'])"]).ok().stdout == "True\nauto\n"
+    assert (
+        run([python, "-c", f"import remora.auto\n{ACTIVE}\nprint(r.status()['origin'])"]).ok().stdout
+        == "True\nauto\n"
+    )
 
 
 @on(SUPPORTED[-1])
@@ -80,10 +105,17 @@ def test_sitecustomize_and_pth_act_under_lazy_imports(python, injection):
 
 def test_the_public_names_are_those_of_the_design():
     code = "import remora; print(*sorted(remora.__all__)); [getattr(remora, name) for name in remora.__all__]"
-    assert run([sys.executable, "-c", code]).ok().stdout.split() == sorted(
-        "Config Patch __version__ config config_from_env current_span_id current_trace_id flush init patch span "
-        "status trace traced when_imported".split()
-    )
+    names = [
+        "Config",
+        "Patch",
+        "__version__",
+        "config",
+        "config_from_env",
+        "current_span_id",
+        "current_trace_id",
+    ]
+    names += ["flush", "init", "patch", "span", "status", "trace", "traced", "when_imported"]
+    assert run([sys.executable, "-c", code]).ok().stdout.split() == names
 
 
 def test_typing_is_imported_only_for_who_asks_for_config():
@@ -92,7 +124,9 @@ def test_typing_is_imported_only_for_who_asks_for_config():
 
 
 def test_an_unknown_name_imports_nothing():
-    code = "import sys, remora; old = set(sys.modules); print(hasattr(remora, 'nope'), set(sys.modules) - old)"
+    code = (
+        "import sys, remora; old = set(sys.modules); print(hasattr(remora, 'nope'), set(sys.modules) - old)"
+    )
     assert run([sys.executable, "-c", code]).ok().stdout == "False set()\n"
 
 
@@ -124,7 +158,9 @@ def test_the_pth_file_is_one_import_line():
 def site_with_pth(tmp_path, bare_python):
     """A user site with the package and remora.pth, to break without harm."""
     env = {"PYTHONUSERBASE": str(tmp_path / "user"), "REMORA_ENABLED": "true"}
-    folder = Path(run([bare_python, "-m", "site", "--user-site"], env=env | {"REMORA_ENABLED": None}).stdout.strip())
+    folder = Path(
+        run([bare_python, "-m", "site", "--user-site"], env=env | {"REMORA_ENABLED": None}).stdout.strip()
+    )
     folder.mkdir(parents=True)
     installed = package_of(Path(sys.executable))
     shutil.copytree(installed, folder / "remora")
@@ -201,7 +237,10 @@ def test_children_of_multiprocessing_are_covered(way, tmp_path, method):
 
 
 def test_children_of_subprocess_are_covered(way):
-    code = f"import subprocess, sys; print(subprocess.check_output([sys.executable, '-c', {ACTIVE!r}]).decode(), end='')"
+    code = (
+        "import subprocess, sys\n"
+        f"print(subprocess.check_output([sys.executable, '-c', {ACTIVE!r}]).decode(), end='')"
+    )
     assert way.run_python(code).ok().stdout == "True\n"
 
 

@@ -33,12 +33,17 @@ sys.modules["remora._native"] = sys.modules["remora"]._native = sys.modules[__na
 __version__ = ""
 
 
+# No state is shared with the other interpreters but their numbering: the first one speaks for all.
+_silent = _number != 1
+
+
 def activate(origin: str) -> bool:
-    # No state is shared with the other interpreters but their numbering: the first one speaks for all.
-    if _number == 1 and sys.stderr is not None:
+    global _silent
+    if not _silent and sys.stderr is not None:
         sys.stderr.write(
             "remora: stays out of sub-interpreters (mod_wsgi: WSGIApplicationGroup %{GLOBAL} avoids them)\n"
         )
+    _silent = True
     return False
 
 

@@ -100,7 +100,8 @@ class Child:
         self.fault = ""
         try:
             done = subprocess.run(
-                [sys.executable, *options, "-c", _CHILD, *modules],
+                # -P: a file of the current folder must not be taken for the library of that name.
+                [sys.executable, *options, "-P", "-c", _CHILD, *modules],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,

@@ -1,0 +1,152 @@
+"""`remora config`, `doctor`, `version`, `--help`: what they say and with which status they end."""
+
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from support.paths import ROOT, free_port
+from support.process import run
+
+REMORA = Path(sys.executable).parent / "remora"
+
+
+def remora(*arguments, **options):
+    return run([REMORA, *arguments], **options)
+
+
+def test_version_is_that_of_the_package():
+    import remora as package
+
+    assert remora("version").ok().stdout == f"{package.__version__}\n"
+    assert run([sys.executable, "-m", "remora", "version"]).ok().stdout == f"{package.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["help"], ["-h"], ["run", "--help"]])
+def test_help_lists_every_variable_as_a_flag(arguments):
+    shown = remora(*arguments).ok().stdout
+    for row in tomllib.loads((ROOT / "config/settings.toml").read_text())["setting"]:
+        if "{" not in row["name"] and row["type"] != "ignored":
+            assert f"[{row['name']}]" in shown
+
+
+def test_no_command_is_wrong_usage():
+    assert (remora().returncode, remora().stdout) == (2, "")
+
+
+def test_an_unknown_command_is_wrong_usage_in_one_line():
+    result = remora("dcotor")
+    assert result.returncode == 2
+    assert result.stderr == "remora: unknown command dcotor (remora --help lists them)\n"
+
+
+@pytest.mark.parametrize("command", ["config", "doctor", "tree", "version"])
+def test_a_folder_full_of_our_names_does_not_stand_in_the_way(tmp_path, command):
+    for name in ("remora", "json", "settings", "tree", "_terminal"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('shadow')")
+    result = remora(command, cwd=tmp_path)
+    assert "shadow" not in result.stderr + result.stdout
+
+
+def test_config_shows_value_and_origin():
+    rows = remora("config", env={"OTEL_SERVICE_NAME": "shop"}).ok().stdout.splitlines()
+    found = {row.split()[0]: row.split()[1:] for row in rows}
+    assert found["OTEL_SERVICE_NAME"] == ["shop", "environment"]
+    assert found["OTEL_BSP_SCHEDULE_DELAY"] == ["5000", "ms", "default"]
+
+
+def test_config_shows_no_secret():
+    env = {
+        "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20hidden",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://user:hidden@127.0.0.1:1",
+    }
+    result = remora("config", env=env).ok()
+    assert "hidden" not in result.stdout + result.stderr
+    assert "***" in result.stdout
+
+
+def test_config_marks_what_could_not_be_used():
+    result = remora("config", env={"OTEL_BSP_SCHEDULE_DELAY": "soon"})
+    assert result.returncode == 1
+    row = next(row for row in result.stdout.splitlines() if row.startswith("OTEL_BSP_SCHEDULE_DELAY"))
+    assert row.split()[1:] == ["5000", "ms", "fallback"]
+
+
+FILE = {"OTEL_TRACES_EXPORTER": "otlp_file", "OTEL_SERVICE_NAME": "shop"}
+
+
+def doctor(tmp_path, **env):
+    return remora("doctor", env=FILE | {"REMORA_OTLP_FILE": f"{tmp_path}/%p.jsonl"} | env, timeout=55)
+
+
+def test_doctor_says_that_traces_would_flow(tmp_path):
+    result = doctor(tmp_path)
+    assert result.returncode == 0, result.stdout
+    assert "✗" not in result.stdout
+    assert "active in a Python started with `remora run`" in result.stdout
+    assert "✓ traces would flow" in result.stdout
+
+
+def test_doctor_names_library_and_version(tmp_path):
+    import importlib.metadata
+
+    shown = doctor(tmp_path).stdout
+    for name in ("flask", "requests"):
+        assert f"✓ {name} {importlib.metadata.version(name)}: " in shown
+    assert "✓ sqlite3" in shown
+
+
+def test_doctor_tells_what_is_disabled(tmp_path):
+    shown = doctor(tmp_path, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="flask").stdout
+    assert "disabled" in next(line for line in shown.splitlines() if "flask" in line and "–" in line)
+
+
+def test_doctor_tries_the_endpoint():
+    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}", "OTEL_SERVICE_NAME": "shop"}
+    result = remora("doctor", env=env, timeout=55)
+    assert result.returncode == 1
+    assert f"✗ otlp http/protobuf {env['OTEL_EXPORTER_OTLP_ENDPOINT']}" in result.stdout
+    assert "→" in next(line for line in result.stdout.splitlines() if "✗ otlp" in line)
+
+
+def test_doctor_finds_a_collector(collector):
+    result = remora(
+        "doctor", env={"OTEL_EXPORTER_OTLP_ENDPOINT": collector.http, "OTEL_SERVICE_NAME": "x"}, timeout=55
+    )
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("REMORA_ENABLED", "false"), ("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_SAMPLER", "always_off")],
+)
+def test_doctor_tells_which_setting_keeps_traces_away(tmp_path, variable, value):
+    result = doctor(tmp_path, **{variable: value})
+    assert result.returncode == 1
+    assert any("✗" in line and variable in line for line in result.stdout.splitlines())
+
+
+def test_doctor_shows_no_secret(tmp_path):
+    shown = doctor(tmp_path, OTEL_EXPORTER_OTLP_HEADERS="authorization=hidden").stdout
+    assert "hidden" not in shown
+
+
+def test_doctor_sees_another_agent(tmp_path):
+    other = tmp_path / "ddtrace" / "bootstrap"
+    other.mkdir(parents=True)
+    shown = doctor(tmp_path, PYTHONPATH=str(other)).stdout
+    assert "ddtrace" in shown
+    assert "REMORA_FORCE" in shown
+
+
+def test_doctor_without_an_extension_says_so(tmp_path):
+    import shutil
+
+    import remora as package
+
+    shutil.copytree(Path(package.__file__).parent, tmp_path / "remora")
+    for extension in (tmp_path / "remora").glob("_native*"):
+        extension.unlink()
+    result = run([sys.executable, "-I", tmp_path / "remora" / "__main__.py", "doctor"])
+    assert result.returncode == 1
+    assert "✗ the extension does not load" in result.stdout
