@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import report, rows, servers
+from . import cpus, report, rows, servers
 from .kinds import Line, Missing, Run
 from .measure import Unit
 from .variants import LAUNCHER
@@ -27,6 +27,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--python", default=default, metavar="PATH", help="interpreter to measure (%(default)s)"
     )
+    parser.add_argument(
+        "--no-pin", action="store_true", help="do not keep units and servers on CPUs of their own"
+    )
     parser.add_argument("--segment", type=float, default=Unit.SEGMENT, help="seconds of a turn (%(default)s)")
     return parser.parse_args()
 
@@ -35,6 +38,7 @@ def main() -> int:
     """0: every limit that was measured is met; 1: one is not, or a row failed."""
     given = arguments()
     Unit.SEGMENT = given.segment
+    cpus.pinned = cpus.pinned and not given.no_pin
     path = shutil.which(given.python)
     if not path:
         sys.exit(f"benches/run: no Python at {given.python}")
@@ -55,7 +59,8 @@ def main() -> int:
     failed = False
     with contextlib.ExitStack() as stack:
         traced = [name for name in names if name not in ("bare", "control")]
-        sinks = {name: stack.enter_context(servers.sink()) for name in traced}
+        with cpus.for_servers():
+            sinks = {name: stack.enter_context(servers.sink()) for name in traced}
         run = Run(Path(base), names, given.rounds, given.quick, sinks)
         for row in chosen:
             begin = time.monotonic()
@@ -71,6 +76,8 @@ def main() -> int:
                 failed = True
                 print(f"benches: {row.key} failed: {error!r}", file=sys.stderr, flush=True)
                 continue
+            for line in measured:
+                line.key = row.key
             lines += measured
             took = time.monotonic() - begin
             print(f"benches: {row.key} ({took:.0f} s)", file=sys.stderr, flush=True)

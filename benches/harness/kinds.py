@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from . import servers, variants, wrk
+from . import cpus, instructions, servers, variants, wrk
 from .measure import Shares, Unit, interleave
 from .servers import Missing
 from .variants import Variant
@@ -32,6 +32,8 @@ class Line:
     at_least: bool = False
     notes: list[str] = field(default_factory=list)
     data: dict = field(default_factory=dict)
+    key: str = ""
+    """The row's; set by the driver."""
 
     def verdict(self) -> str:
         if self.value is None or self.must is None:
@@ -76,10 +78,11 @@ def percent(share: float, signed: bool = True) -> str:
 
 
 def share_cell(shares: Shares, base: Shares | None = None) -> str:
-    low, high = shares.spread
-    text = f"{percent(shares.share)} [{percent(low)[:-2]} … {percent(high)[:-2]}]"
+    text = percent(shares.share)
+    if len(shares.rounds) > 1:
+        text += " [{} … {}]".format(*(percent(edge)[:-2] for edge in shares.spread))
     if base is not None:
-        text += f", +{(median(shares.cost) - median(base.cost)) / 1000:,.2f} µs"
+        text += f", {(median(shares.cost) - median(base.cost)) / 1000:+,.2f} µs"
     return text
 
 
@@ -101,6 +104,8 @@ class Loop:
     """The unit measures its own reference; remora's cost is said in calls of it, by the calling thread."""
     only: tuple[str, ...] = ()
     traces: bool = True
+    counted: bool = False
+    """Instructions too: for limits near the noise."""
     rounds: int = 12
     pairs: int = 20
 
@@ -115,12 +120,17 @@ class Loop:
             units = {name: (variant, environment) for name, variant in found.items()}
             if self.header and "bare" in found:
                 units["bare + header"] = (found["bare"], environment | {"BENCH_HEADER": "1"})
-            before = {name: servers.count(url)["requests"] for name, url in run.sinks.items()}
+            before = {name: servers.count(url)["exports"] for name, url in run.sinks.items()}
             shares = interleave(units, self.unit, run.count(self.rounds, 2), 6 if run.quick else self.pairs)
-            after = {name: servers.count(url)["requests"] for name, url in run.sinks.items()}
+            counted = self.instructions(units)
+            after = {name: servers.count(url)["exports"] for name, url in run.sinks.items()}
         line = self.calls_line(shares) if self.calls else self.share_line(shares)
         line.data = {name: value.as_json() for name, value in shares.items()}
+        line.notes += counted
         for name in shares:
+            # ddtrace hands unsampled traces to its agent all the same.
+            if name == "ddtrace" and not self.traces:
+                continue
             if name in before and (after[name] > before[name]) != self.traces:
                 line.notes.append(f"{name}: {'nothing was' if self.traces else 'something was'} exported")
         return [line]
@@ -141,21 +151,38 @@ class Loop:
         return line
 
     def calls_line(self, shares: dict[str, Shares]) -> Line:
-        cells = {name: f"{median(value.thread):.1f} calls" for name, value in shares.items()}
-        cells["bare"] = f"{median(shares['bare'].cost):.0f} ns" if "bare" in shares else "–"
+        bare = median(shares["bare"].cost)
+        cells = {
+            name: f"{median(value.thread):,.1f} calls, {median(value.thread) * bare:+,.0f} ns"
+            for name, value in shares.items()
+        }
+        cells["bare"] = f"{bare:.0f} ns"
         value = median(shares["remora"].thread) if "remora" in shares else None
         return Line(self.title, cells, value, self.must, self.aim, "{:g} calls")
+
+    def instructions(self, units: dict[str, tuple[Variant, dict]]) -> list[str]:
+        if not self.counted or "remora" not in units or not instructions.available():
+            return []
+        counts = {
+            name: instructions.per_iteration(variant, self.unit, environment)
+            for name, (variant, environment) in units.items()
+            if name in ("bare", "remora", "bare + header")
+        }
+        bare = counts.pop("bare")
+        shares = ", ".join(f"{name} {percent(count / bare - 1)}" for name, count in counts.items())
+        return [f"instructions in user space: bare {bare:,.0f}, {shares}"]
 
     @contextlib.contextmanager
     def servers(self) -> Iterator[dict[str, str]]:
         with contextlib.ExitStack() as stack:
             extra = {}
-            if "upstream" in self.needs:
-                extra["BENCH_UPSTREAM"] = stack.enter_context(servers.sink())
-            if "redis" in self.needs:
-                extra["BENCH_REDIS"] = str(stack.enter_context(servers.redis()))
-            if "postgres" in self.needs:
-                extra["BENCH_POSTGRES"] = stack.enter_context(servers.postgres())
+            with cpus.for_servers():
+                if "upstream" in self.needs:
+                    extra["BENCH_UPSTREAM"] = stack.enter_context(servers.sink())
+                if "redis" in self.needs:
+                    extra["BENCH_REDIS"] = str(stack.enter_context(servers.redis()))
+                if "postgres" in self.needs:
+                    extra["BENCH_POSTGRES"] = stack.enter_context(servers.postgres())
             yield extra
 
 
@@ -194,7 +221,7 @@ class Startup:
 
         base = shares["bare"]
         cells = {
-            name: f"{percent(value.share)}, +{(median(value.cost) - median(base.cost)) / 1e6:,.1f} ms"
+            name: f"{percent(value.share)}, {(median(value.cost) - median(base.cost)) / 1e6:+,.1f} ms"
             for name, value in shares.items()
         }
         cells["bare"] = f"{median(base.cost) / 1e6:.1f} ms"
@@ -342,7 +369,8 @@ class Exit:
                     if name == "control":
                         continue
                     variant.endpoint = endpoint
-                    rounds = [exit_after(variant, 100, 300)[1] for _ in range(1 if run.quick else 3)]
+                    times = 1 if run.quick or name in PEERS else 5
+                    rounds = [exit_after(variant, 100, 300)[1] for _ in range(times)]
                     data[name] = rounds
                     if name == "bare":
                         own = median(rounds)

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 
+from . import cpus
 from .variants import Variant
 from .venvs import BENCHES
 
@@ -51,10 +52,10 @@ class Shares:
 class Unit:
     """A child process that runs `units/<name>.py` and answers how much CPU N iterations took."""
 
-    def __init__(self, variant: Variant, name: str, environment: dict[str, str], timeout: float = 60):
-        self.variant, self.timeout = variant, timeout
+    def __init__(self, variant: Variant, name: str, environment: dict[str, str]):
+        command = variant.command("python", str(BENCHES / "units" / f"{name}.py"))
         self.process = subprocess.Popen(
-            variant.command("python", str(BENCHES / "units" / f"{name}.py")),
+            cpus.for_units(command),
             env=variant.environment(environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

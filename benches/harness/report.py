@@ -72,7 +72,7 @@ def write(run: Run, lines: list[Line], skipped: dict[str, str]) -> str:
     """Writes `results/latest.md` and `.json`; returns the text."""
     facts = machine(run)
     text = "\n".join(f"- {fact}" for fact in facts) + "\n\n" + table(lines, run.names) + "\n"
-    notes = [f"- {line.title}: {note}" for line in lines for note in line.notes]
+    notes = [f"- {line.key}: {note}" for line in lines for note in line.notes]
     notes += [f"- {key}: skipped, {why}" for key, why in skipped.items()]
     if notes:
         text += "\n" + "\n".join(notes) + "\n"
@@ -84,6 +84,7 @@ def write(run: Run, lines: list[Line], skipped: dict[str, str]) -> str:
         "machine": facts,
         "rows": [
             {
+                "key": line.key,
                 "title": line.title,
                 "value": line.value,
                 "must": line.must,

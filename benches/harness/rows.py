@@ -21,25 +21,32 @@ UPSTREAM = ("upstream",)
 
 CORE = (
     Startup("startup", "`python -c pass`"),
-    Loop("traced", "`@traced` no-op, whole span", "traced", 8, 6, calls=True),
+    Loop("traced", "`@traced` no-op, whole span", "traced", 8, 6, calls=True, rounds=10, pairs=10),
     Loop(
-        "traced-unsampled", "the same, not sampled", "traced", environment=UNSAMPLED, calls=True, traces=False,
+        "traced-unsampled", "the same, not sampled", "traced",
+        environment=UNSAMPLED, calls=True, traces=False, rounds=10, pairs=10,
     ),
-    Loop("traced-off", "the same, agent disabled", "traced", environment=OFF, calls=True, traces=False),
-    Loop("flask", "Flask request + sqlite query, export included", "flask_sqlite", 0.08, 0.05, rounds=15),
+    Loop(
+        "traced-off", "the same, agent disabled", "traced",
+        environment=OFF, calls=True, traces=False, rounds=10, pairs=10,
+    ),
+    Loop(
+        "flask", "Flask request + sqlite query, export included", "flask_sqlite", 0.08, 0.05,
+        rounds=15, counted=True,
+    ),
     Loop(
         "flask-unsampled", "the same, not sampled", "flask_sqlite", 0.02, 0.01,
-        environment=UNSAMPLED, traces=False, rounds=20,
+        environment=UNSAMPLED, traces=False, rounds=20, counted=True,
     ),
     Loop(
         "flask-off", "the same, libraries disabled", "flask_sqlite",
-        environment=LIBRARIES_OFF, traces=False, rounds=20,
+        environment=LIBRARIES_OFF, traces=False, rounds=10, counted=True,
     ),
     Loop("sqlite-cursor", "sqlite3 `select 1`, cursor", "sqlite_cursor", 0.70, 0.50),
     Loop("sqlite-connection", "sqlite3 `select 1`, connection", "sqlite_connection", 0.70, 0.50),
     Loop(
         "requests", "requests.get on loopback", "requests_get", 0.012, 0.008,
-        needs=UPSTREAM, header=True, rounds=20,
+        needs=UPSTREAM, header=True, rounds=20, counted=True,
     ),
     Encode("encode", "encode + gzip level 1, off the GIL"),
     Served("gunicorn", "gunicorn under wrk: CPU a request", GUNICORN, 0.04, 0.025),
@@ -54,19 +61,19 @@ MORE = (
     ),
     Loop(
         "fastapi-unsampled", "the same, not sampled", "fastapi_sqlite", 0.02, 0.01,
-        libraries="more", environment=UNSAMPLED, traces=False, rounds=20,
+        libraries="more", environment=UNSAMPLED, traces=False, rounds=20, counted=True,
     ),
     Loop(
         "httpx", "httpx.Client.get on loopback", "httpx_get", 0.015, 0.01,
-        libraries="more", needs=UPSTREAM, header=True, rounds=20,
+        libraries="more", needs=UPSTREAM, header=True, rounds=20, counted=True,
     ),
     Loop(
         "urllib3", "urllib3 GET on loopback", "urllib3_get", 0.02, 0.012,
-        libraries="more", needs=UPSTREAM, header=True, rounds=20,
+        libraries="more", needs=UPSTREAM, header=True, rounds=20, counted=True,
     ),
     Loop(
         "aiohttp", "aiohttp client GET on loopback", "aiohttp_get", 0.02, 0.012,
-        libraries="more", needs=UPSTREAM, header=True, rounds=20,
+        libraries="more", needs=UPSTREAM, header=True, rounds=20, counted=True,
     ),
     Loop("redis", "redis GET", "redis_get", 0.02, 0.01, libraries="more", needs=("redis",), rounds=20),
     Loop("sqlalchemy", "SQLAlchemy core `select 1`", "sqlalchemy_select", 0.10, 0.06, libraries="more"),

@@ -80,7 +80,7 @@ def settled(url: str, wanted: int, quiet: float = 3, seconds: float = 60) -> int
 COLLECTOR = """
 receivers: {{otlp: {{protocols: {{http: {{endpoint: "127.0.0.1:{port}"}}}}}}}}
 exporters:
-  {exporter}/count: {{endpoint: "{sink}", encoding: json, compression: none}}
+  {exporter}/count: {{endpoint: "{sink}", encoding: json, compression: none, sending_queue: {queue}}}
 service:
   telemetry: {{metrics: {{level: none}}, logs: {{level: error}}}}
   pipelines: {{traces: {{receivers: [otlp], exporters: [{exporter}/count]}}}}
@@ -94,7 +94,9 @@ def collector(to: str) -> Iterator[str]:
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "config.yaml")
-        config.write_text(COLLECTOR.format(port=port, sink=to, exporter="otlphttp"))
+        config.write_text(
+            COLLECTOR.format(port=port, sink=to, exporter="otlphttp", queue="{queue_size: 100000}")
+        )
         process = subprocess.Popen([binary, "--config", config], stderr=subprocess.DEVNULL)
         try:
             ready(process, port)

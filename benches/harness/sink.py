@@ -1,8 +1,8 @@
 """What listens at the other end: an OTLP/HTTP receiver, a Datadog agent and a small web server in one.
 
 Reads every request whole, answers 200 and counts. `--silent` accepts and never answers. Prints its port.
-`GET /count` answers `{"requests": …, "spans": …, "bytes": …}`; spans are counted in OTLP/JSON bodies and in
-the trace count that ddtrace announces (there one trace is one span, as the units make them).
+`GET /count` answers `{"exports": …, "spans": …}`: requests that bring traces, and the spans counted in OTLP/JSON
+bodies and in the trace count that ddtrace announces (there one trace is one span, as the burst makes them).
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import json
 import re
 import sys
 
-COUNT = {"requests": 0, "spans": 0, "bytes": 0}
+COUNT = {"exports": 0, "spans": 0}
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.I)
 TRACES = re.compile(rb"\r\nx-datadog-trace-count: *(\d+)", re.I)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.I)
@@ -61,8 +61,7 @@ class Sink(asyncio.Protocol):
         elif method == b"GET" and path == b"/":
             kind, text = b"text/plain", b"ok"
         else:
-            COUNT["requests"] += 1
-            COUNT["bytes"] += len(body)
+            COUNT["exports"] += path.endswith(b"/traces")
             traces = TRACES.search(head)
             COUNT["spans"] += int(traces[1]) if traces else body.count(b'"spanId"')
             # An empty body is an empty OTLP response in protobuf; JSON wants its braces.
