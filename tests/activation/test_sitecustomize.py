@@ -1,7 +1,6 @@
 """The application's own `sitecustomize` and `usercustomize` are as without us."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -145,4 +144,3 @@ def test_site_is_loaded_as_in_a_bare_python(way):
 
 def test_the_environment_of_this_test_has_no_agent():
     assert "REMORA_ENABLED" not in os.environ
-    assert "remora" not in sys.modules

@@ -110,9 +110,7 @@ def test_doctor_tries_the_endpoint():
 
 
 def test_doctor_finds_a_collector(collector):
-    result = remora(
-        "doctor", env={"OTEL_EXPORTER_OTLP_ENDPOINT": collector.http, "OTEL_SERVICE_NAME": "x"}, timeout=55
-    )
+    result = remora("doctor", env=collector.env(), timeout=55)
     assert result.returncode == 0, result.stdout
 
 
