@@ -93,6 +93,18 @@ impl Sampler {
         Some(Self { root, parent_based })
     }
 
+    /// Whether a child of a span of this process can be recorded at all: asked before an id is drawn for it.
+    #[inline]
+    pub fn may_sample_under(&self, parent_sampled: bool) -> bool {
+        parent_sampled || !self.parent_based && self.root != Root::Off
+    }
+
+    /// Whether a new trace can be recorded at all.
+    #[inline]
+    pub fn may_sample_root(&self) -> bool {
+        self.root != Root::Off
+    }
+
     /// Whether a span is recorded and its trace marked as sampled. Asked before anything is read for it.
     #[inline]
     pub fn should_sample(&self, parent: Option<ParentInfo>, trace_id: [u8; 16]) -> bool {

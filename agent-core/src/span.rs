@@ -95,8 +95,8 @@ struct Counts {
 /// Where a new span hangs.
 #[derive(Clone, Copy, Debug)]
 pub enum Parent<'a> {
-    /// A new trace.
-    None,
+    /// A new trace; baggage may have come in without a trace.
+    Root(Option<&'a Arc<Carried>>),
     /// A span of this process.
     Local(&'a ActiveSpan),
     /// A context that came in with a request.
@@ -160,10 +160,10 @@ impl ActiveSpan {
                 let parent = ParentInfo { sampled: remote.flags & SAMPLED != 0, remote: true };
                 tracer.sampler.should_sample(Some(parent), self.trace_id)
             }
-            Parent::None => {
+            Parent::Root(carried) => {
                 self.trace_id = ids.trace_id();
                 self.parent_span_id = [0; 8];
-                self.carried = None;
+                self.carried = carried.cloned();
                 self.parent_remote = false;
                 tracer.sampler.should_sample(None, self.trace_id)
             }

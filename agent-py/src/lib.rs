@@ -1,1 +1,42 @@
-//! placeholder until the first module lands
+//! `remora._native`: import hook, native wrapper, instrumented libraries, life cycle.
+//!
+//! `unsafe` about Python lives in `ffi/`, `wrapper/` and `current.rs`; a library's file has none.
+
+mod agent;
+mod breaker;
+mod current;
+mod database;
+mod diagnostics;
+mod exception;
+mod ffi;
+mod hook;
+mod http;
+mod instrumentations;
+mod patch;
+mod settings;
+mod wrapper;
+mod wsgi;
+
+use pyo3::prelude::*;
+
+#[pymodule(gil_used = false)]
+mod _native {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use super::agent::{activate, status};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::load(module.py())?;
+        module.add("__version__", agent_core::VERSION)
+    }
+}
+
+/// Once per process, at import. Starts nothing.
+fn load(py: Python<'_>) -> PyResult<()> {
+    agent_core::clock::init();
+    diagnostics::uptime_seconds();
+    current::init(py)?;
+    wrapper::init(py)
+}

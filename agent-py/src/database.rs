@@ -1,0 +1,81 @@
+//! What all database libraries share: statements, summaries, errors, layers.
+
+use std::sync::{Arc, Mutex};
+
+use agent_core::semconv;
+use agent_core::sql::{self, Analysis, Dialect};
+use pyo3::prelude::*;
+use pyo3::types::{PyAny, PyString};
+
+use crate::current::Span;
+use crate::exception;
+
+/// The layer of a driver. A library above it has a higher number; then the driver makes no span.
+pub const DRIVER: u8 = 1;
+
+/// Of a longer statement the head is shown.
+const MAX_STATEMENT: usize = 32 * 1024;
+const PLACES: usize = 512;
+
+/// Statements by the identity of their text object: a statement written in the application's code is one object for
+/// ever. A place keeps its text alive, so that no other object can have its address.
+// Never held across a call into Python; contended, it is passed by.
+static SEEN: Mutex<Vec<Option<Seen>>> = Mutex::new(Vec::new());
+
+struct Seen {
+    text: Py<PyString>,
+    dialect: Dialect,
+    analysis: Arc<Analysis>,
+}
+
+fn analysis(sql: &Bound<'_, PyString>, text: &str, dialect: Dialect) -> Arc<Analysis> {
+    let place = (sql.as_ptr() as usize >> 4) % PLACES;
+    let fresh = || Arc::new(sql::analyze_limited(text, dialect, MAX_STATEMENT));
+    let Ok(mut seen) = SEEN.try_lock() else { return fresh() };
+    if let Some(Some(found)) = seen.get(place)
+        && found.text.is(sql)
+        && found.dialect == dialect
+    {
+        return Arc::clone(&found.analysis);
+    }
+    let analysis = fresh();
+    // A subclass of str may run code when it goes, and a long text is memory held for little.
+    if sql.is_exact_instance_of::<PyString>() && text.len() <= MAX_STATEMENT {
+        if seen.is_empty() {
+            seen.resize_with(PLACES, || None);
+        }
+        seen[place] = Some(Seen { text: sql.clone().unbind(), dialect, analysis: Arc::clone(&analysis) });
+    }
+    analysis
+}
+
+/// Sets name, `db.query.summary` and `db.query.text` from a statement. Text without parameters is sanitised; text with
+/// parameters is kept, since its values are not in it.
+#[inline]
+pub fn set_statement(span: &Span<'_>, sql: &Bound<'_, PyString>, dialect: Dialect, parameterised: bool) {
+    // Surrogates have no UTF-8: such a statement shows nothing.
+    let Ok(text) = sql.to_str() else { return };
+    let analysis = analysis(sql, text, dialect);
+    span.with(|span| {
+        if !analysis.summary.is_empty() {
+            span.name(&analysis.summary);
+            span.str(&semconv::DB_QUERY_SUMMARY, &analysis.summary);
+        }
+        let shown = if parameterised { text } else { &analysis.sanitized };
+        span.str(&semconv::DB_QUERY_TEXT, shown);
+    });
+}
+
+/// Sets status, `error.type` and, from the named attribute of the exception, `db.response.status_code`.
+#[cold]
+pub fn set_error(span: &Span<'_>, error: &Bound<'_, PyAny>, code: &Bound<'_, PyString>) {
+    let type_name = exception::type_name(error);
+    let code = error.getattr_opt(code).ok().flatten().and_then(|code| code.extract::<String>().ok());
+    span.with(|span| {
+        if let Some(code) = &code {
+            span.str(&semconv::DB_RESPONSE_STATUS_CODE, code);
+        }
+        // The message may quote the statement's literals: it stays out.
+        exception::set_error(span, &type_name, "");
+    });
+}

@@ -1,0 +1,192 @@
+//! The instrumented libraries: one file each, one line each in [`registry`].
+//!
+//! A library says which attributes of which modules it wraps, and what a call means. Everything else (finding the
+//! module, wrapping, faults, threads, export) lies elsewhere.
+
+mod registry;
+
+use std::sync::Mutex;
+
+use pyo3::exceptions::PyAttributeError;
+use pyo3::prelude::*;
+
+use crate::breaker::Breaker;
+use crate::diagnostics;
+use crate::hook;
+use crate::patch::Site;
+use crate::wrapper::{self, AsyncHook, CallHook};
+
+/// A library.
+pub struct Instrumentation {
+    /// Its OpenTelemetry entry-point name: scope, settings and `doctor` use it.
+    pub name: &'static str,
+    /// Its distribution's name, for `doctor`; empty for the standard library.
+    pub distribution: &'static str,
+    /// Its faults.
+    pub breaker: Breaker,
+    /// What it wraps.
+    pub targets: &'static [Target],
+}
+
+/// One attribute to wrap.
+pub struct Target {
+    /// The module that defines it.
+    pub module: &'static str,
+    /// Its path in that module.
+    pub attribute: &'static str,
+    /// What happens around it.
+    pub hook: Hook,
+    /// Whether a release without it is unremarkable.
+    pub optional: bool,
+}
+
+/// What happens around a call.
+#[derive(Clone, Copy)]
+pub enum Hook {
+    /// Around a synchronous call.
+    Call(CallHook),
+    /// Around a coroutine.
+    #[expect(dead_code, reason = "the asynchronous libraries come with the next issue")]
+    Async(AsyncHook),
+}
+
+impl Target {
+    /// A synchronous target that every supported release has.
+    pub const fn call(module: &'static str, attribute: &'static str, hook: CallHook) -> Self {
+        Self { module, attribute, hook: Hook::Call(hook), optional: false }
+    }
+}
+
+/// What became of a target.
+#[derive(Clone, Debug, Default)]
+pub struct TargetState {
+    /// `waiting`, `applied`, `missing` or `disabled`.
+    pub state: &'static str,
+    /// Why, where it needs saying.
+    pub why: String,
+}
+
+struct Entry {
+    instrumentation: &'static Instrumentation,
+    target: &'static Target,
+    state: TargetState,
+    site: Option<Site>,
+}
+
+/// All targets, by the index that the import hook's table holds.
+// Never held across a call into Python.
+static ENTRIES: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
+
+fn entries() -> std::sync::MutexGuard<'static, Vec<Entry>> {
+    ENTRIES.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Registers every library that is not disabled. Nothing is imported.
+pub fn install(py: Python<'_>, disabled: impl Fn(&str) -> bool) -> PyResult<()> {
+    let mut waiting = Vec::new();
+    {
+        let mut entries = entries();
+        if !entries.is_empty() {
+            return Ok(());
+        }
+        for instrumentation in registry::ALL.iter().copied() {
+            let off = disabled(instrumentation.name);
+            for target in instrumentation.targets {
+                let state =
+                    TargetState { state: if off { "disabled" } else { "waiting" }, why: String::new() };
+                if !off {
+                    waiting.push((entries.len(), target.module));
+                }
+                entries.push(Entry { instrumentation, target, state, site: None });
+            }
+        }
+    }
+    for (index, module) in waiting {
+        hook::register(py, module, index.into_pyobject(py)?.into_any())?;
+    }
+    Ok(())
+}
+
+/// Wraps one target in a module that the application has just imported.
+pub fn apply(py: Python<'_>, index: usize, module: &Bound<'_, PyAny>) {
+    let Some((instrumentation, target)) = entries().get(index).map(|e| (e.instrumentation, e.target)) else {
+        return;
+    };
+    let breaker = &instrumentation.breaker;
+    let result = Site::replace(module, target.attribute, &|original| {
+        if wrapper::is_wrapper(original) {
+            return Err(PyAttributeError::new_err("is wrapped already"));
+        }
+        match target.hook {
+            Hook::Call(hook) => wrapper::wrap(original, Some(hook), None, breaker),
+            Hook::Async(hook) => wrapper::wrap_async(original, hook, breaker),
+        }
+    });
+    let (state, site) = match result {
+        Ok(site) => {
+            diagnostics::debug(&format!("wrapped {}:{}", target.module, target.attribute));
+            (TargetState { state: "applied", why: String::new() }, Some(site))
+        }
+        Err(error) => {
+            let why = error.value(py).to_string();
+            if !target.optional {
+                diagnostics::warn(&format!(
+                    "instrumentation '{}' cannot wrap {}:{} ({why}); calls through it are not traced",
+                    instrumentation.name, target.module, target.attribute
+                ));
+            }
+            (TargetState { state: "missing", why }, None)
+        }
+    };
+    let replaced = {
+        let mut entries = entries();
+        let Some(entry) = entries.get_mut(index) else { return };
+        // A reload whose class object survived: the wrapper in place stays the one to restore.
+        if site.is_none() && entry.state.state == "applied" {
+            return;
+        }
+        entry.state = state;
+        std::mem::replace(&mut entry.site, site)
+    };
+    drop(replaced);
+}
+
+/// Takes every wrapper out again; what was there before is there again, the identical objects.
+pub fn remove(py: Python<'_>) {
+    let sites: Vec<Site> = entries()
+        .iter_mut()
+        .filter_map(|entry| {
+            entry.state.state = "disabled";
+            entry.site.take()
+        })
+        .collect();
+    for site in sites {
+        if let Err(error) = site.restore(py) {
+            diagnostics::warn(&format!("a wrapper could not be taken out: {error}"));
+        }
+    }
+}
+
+/// A library's state as `status()` and `doctor` show it.
+pub struct Report {
+    /// The library.
+    pub instrumentation: &'static Instrumentation,
+    /// Its targets and their states.
+    pub targets: Vec<(&'static Target, TargetState)>,
+}
+
+/// Every library's state, in registry order.
+pub fn report() -> Vec<Report> {
+    let entries = entries();
+    registry::ALL
+        .iter()
+        .map(|instrumentation| Report {
+            instrumentation,
+            targets: entries
+                .iter()
+                .filter(|entry| std::ptr::eq(entry.instrumentation, *instrumentation))
+                .map(|entry| (entry.target, entry.state.clone()))
+                .collect(),
+        })
+        .collect()
+}

@@ -1,0 +1,227 @@
+//! One call of a wrapped callable, as a hook sees it.
+//!
+//! A hook works around [`Call::proceed`]. Whatever it does, the original runs exactly once and its result or its
+//! exception, the same object, goes back to the application: after a fault before `proceed` the slot calls the
+//! original itself, after a fault behind it the outcome is already kept here.
+
+use std::ptr;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyAny, PyString, PyTuple};
+
+use crate::ffi::Raised;
+
+/// Why a hook gave up. Counted by the circuit breaker, never raised.
+#[derive(Debug)]
+pub struct Fault(Box<PyErr>);
+
+impl From<PyErr> for Fault {
+    #[cold]
+    fn from(error: PyErr) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl<'a, 'py> From<pyo3::CastError<'a, 'py>> for Fault {
+    #[cold]
+    fn from(error: pyo3::CastError<'a, 'py>) -> Self {
+        Self(Box::new(error.into()))
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a hook returns.
+pub type HookResult<T = ()> = Result<T, Fault>;
+
+/// A synchronous hook.
+pub type CallHook = fn(&mut Call<'_>) -> HookResult;
+
+enum Outcome {
+    Pending,
+    Returned(*mut ffi::PyObject),
+    Raised(Raised),
+}
+
+/// One call of a wrapped callable.
+pub struct Call<'py> {
+    py: Python<'py>,
+    wrapped: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargsf: usize,
+    kwnames: *mut ffi::PyObject,
+    outcome: Outcome,
+}
+
+impl<'py> Call<'py> {
+    /// # Safety
+    /// The pointers are a vectorcall's own, valid for as long as the call lasts.
+    #[inline]
+    pub(super) unsafe fn new(
+        py: Python<'py>,
+        wrapped: *mut ffi::PyObject,
+        args: *const *mut ffi::PyObject,
+        nargsf: usize,
+        kwnames: *mut ffi::PyObject,
+    ) -> Self {
+        Self { py, wrapped, args, nargsf, kwnames, outcome: Outcome::Pending }
+    }
+
+    /// The token.
+    #[inline]
+    pub fn py(&self) -> Python<'py> {
+        self.py
+    }
+
+    #[inline]
+    fn positional(&self) -> usize {
+        self.nargsf & !ffi::PY_VECTORCALL_ARGUMENTS_OFFSET
+    }
+
+    /// The positional argument at `index`; `self` is at 0 for methods.
+    #[inline]
+    pub fn arg(&self, index: usize) -> Option<Borrowed<'_, 'py, PyAny>> {
+        if index >= self.positional() {
+            return None;
+        }
+        // SAFETY: within the vectorcall's positional arguments, which the caller keeps alive.
+        Some(unsafe { Borrowed::from_ptr(self.py, *self.args.add(index)) })
+    }
+
+    /// The argument at `index` or by keyword.
+    #[inline]
+    pub fn argument(&self, index: usize, name: &Bound<'py, PyString>) -> Option<Borrowed<'_, 'py, PyAny>> {
+        self.arg(index).or_else(|| self.keyword(name))
+    }
+
+    /// The argument passed by keyword.
+    pub fn keyword(&self, name: &Bound<'py, PyString>) -> Option<Borrowed<'_, 'py, PyAny>> {
+        let at = self.keyword_index(name)?;
+        // SAFETY: keyword values follow the positional arguments, one for each name.
+        Some(unsafe { Borrowed::from_ptr(self.py, *self.args.add(at)) })
+    }
+
+    fn keyword_index(&self, name: &Bound<'py, PyString>) -> Option<usize> {
+        let names = self.keyword_names()?;
+        // Keyword names in calls from code are interned, and so is `name`; `**kwargs` may bring others.
+        let at = names
+            .iter_borrowed()
+            .position(|candidate| candidate.is(name))
+            .or_else(|| names.iter_borrowed().position(|candidate| candidate.eq(name).unwrap_or(false)))?;
+        Some(self.positional() + at)
+    }
+
+    fn keyword_names(&self) -> Option<Borrowed<'_, 'py, PyTuple>> {
+        if self.kwnames.is_null() {
+            return None;
+        }
+        // SAFETY: a vectorcall's `kwnames` is null or a tuple, alive for the call.
+        unsafe { Borrowed::from_ptr(self.py, self.kwnames) }.cast::<PyTuple>().ok()
+    }
+
+    /// Runs the original with the arguments as they came.
+    #[inline]
+    pub fn proceed(&mut self) {
+        // SAFETY: the arguments are passed on as they came.
+        unsafe { self.run(self.args, self.nargsf) }
+    }
+
+    /// Runs the original with another object in the place of the argument at `index` or by keyword `name`. Where the
+    /// caller did not pass that argument it is run as it came.
+    pub fn proceed_replacing(
+        &mut self,
+        index: usize,
+        name: &Bound<'py, PyString>,
+        value: &Bound<'py, PyAny>,
+    ) {
+        let at = if index < self.positional() { Some(index) } else { self.keyword_index(name) };
+        let Some(at) = at else { return self.proceed() };
+        let total = self.positional() + self.keyword_names().map_or(0, |names| names.len());
+        // One spare place in front: the original may be called with PY_VECTORCALL_ARGUMENTS_OFFSET.
+        let mut args: smallvec::SmallVec<[*mut ffi::PyObject; 9]> =
+            smallvec::SmallVec::with_capacity(total + 1);
+        args.push(ptr::null_mut());
+        // SAFETY: `args` of the call holds `total` pointers.
+        args.extend_from_slice(unsafe { std::slice::from_raw_parts(self.args, total) });
+        args[at + 1] = value.as_ptr();
+        // SAFETY: a copy of the call's own arguments, one of them exchanged for a live object; the place in front
+        // may be written to.
+        unsafe {
+            self.run(args.as_ptr().add(1), self.positional() | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET);
+        }
+    }
+
+    /// # Safety
+    /// `args` and `nargsf` describe a valid vectorcall together with the call's keyword names.
+    #[inline]
+    unsafe fn run(&mut self, args: *const *mut ffi::PyObject, nargsf: usize) {
+        if !matches!(self.outcome, Outcome::Pending) {
+            return;
+        }
+        // SAFETY: by this function's contract; the wrapper keeps `wrapped` alive.
+        let result = unsafe { ffi::PyObject_Vectorcall(self.wrapped, args, nargsf, self.kwnames) };
+        self.outcome = if result.is_null() { self.raised() } else { Outcome::Returned(result) };
+    }
+
+    #[cold]
+    fn raised(&self) -> Outcome {
+        match Raised::take(self.py) {
+            Some(raised) => Outcome::Raised(raised),
+            // The original broke the protocol: hand exactly that on.
+            None => Outcome::Returned(ptr::null_mut()),
+        }
+    }
+
+    /// What the original returned.
+    #[inline]
+    pub fn result(&self) -> Option<Borrowed<'_, 'py, PyAny>> {
+        match self.outcome {
+            // SAFETY: a live object that the outcome owns.
+            Outcome::Returned(result) if !result.is_null() => {
+                Some(unsafe { Borrowed::from_ptr(self.py, result) })
+            }
+            _ => None,
+        }
+    }
+
+    /// What the original raised.
+    #[inline]
+    pub fn error(&self) -> Option<Borrowed<'_, 'py, PyAny>> {
+        match &self.outcome {
+            Outcome::Raised(raised) => Some(raised.value(self.py)),
+            _ => None,
+        }
+    }
+
+    /// Gives the application this object, which stands for the original's result. Ignored if it raised.
+    pub fn replace_result(&mut self, with: Bound<'py, PyAny>) {
+        if let Outcome::Returned(result) = self.outcome
+            && !result.is_null()
+        {
+            self.outcome = Outcome::Returned(with.into_ptr());
+            // SAFETY: the outcome owned this reference.
+            unsafe { ffi::Py_DECREF(result) };
+        }
+    }
+
+    /// Ends the call: the value for the slot to return, with the original's exception set where it raised.
+    #[inline]
+    pub(super) fn finish(mut self) -> *mut ffi::PyObject {
+        if matches!(self.outcome, Outcome::Pending) {
+            self.proceed();
+        }
+        match std::mem::replace(&mut self.outcome, Outcome::Returned(ptr::null_mut())) {
+            Outcome::Returned(result) => result,
+            Outcome::Raised(raised) => {
+                raised.restore(self.py);
+                ptr::null_mut()
+            }
+            Outcome::Pending => ptr::null_mut(),
+        }
+    }
+}
