@@ -11,10 +11,16 @@ pub mod id;
 pub mod keys;
 pub mod limits;
 pub mod local;
+pub mod propagation;
 pub mod queue;
 pub mod record;
+pub mod redact;
+pub mod resource;
 pub mod sampling;
+pub mod semconv;
+pub mod settings;
 pub mod span;
+pub mod sql;
 pub mod tracer;
 
 pub use keys::Key;
