@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from remora import _terminal as terminal
-from remora.settings import shown
+from remora.settings import masked, shown
 
 PROBE_TIMEOUT = 5.0  # seconds, for the export of an empty request
 CHILD_TIMEOUT = 60.0  # seconds: a library may import much
@@ -251,7 +251,7 @@ def configuration(report: Report, rows: list[Any]) -> None:
     changed = [row for row in rows if row["origin"] != "default"]
     for row in changed:
         if row["origin"] == "fallback":
-            given = "***" if row["secret"] else terminal.clean(os.environ.get(row["name"], ""))
+            given = "***" if row["secret"] else masked(os.environ.get(row["name"], ""))
             report.line("look", f"{row['name']}={given} cannot be used, {shown(row)} is", row["help"])
         else:
             report.line("ok", f"{row['name']} = {shown(row)} ({row['origin']})")

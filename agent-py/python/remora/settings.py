@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 
 
+def masked(text: str) -> str:
+    """The text on one line, without the credentials of a URL."""
+    return _CREDENTIALS.sub("***@", terminal.clean(text))
+
+
 def shown(row: _Setting) -> str:
     """A setting's value for a person: masked where it is secret, with its unit, `-` where there is none."""
     value = row["value"]
@@ -21,7 +26,7 @@ def shown(row: _Setting) -> str:
         return "-"
     if row["secret"]:
         return "***"
-    text = _CREDENTIALS.sub("***@", terminal.clean(str(value)))
+    text = masked(str(value))
     return f"{text} {row['unit']}" if row["unit"] else text
 
 
