@@ -8,7 +8,7 @@
 #![expect(unsafe_code, reason = "a slot owns its chunk through an atomic pointer; slots are leaked and linked")]
 
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -92,6 +92,7 @@ pub struct Queue {
     held: AtomicU64,
     sent: AtomicU64,
     lost: [AtomicU64; Loss::ALL.len()],
+    dozing: AtomicBool,
 }
 
 impl std::fmt::Debug for Queue {
@@ -132,6 +133,7 @@ impl Queue {
             held: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             lost: [const { AtomicU64::new(0) }; Loss::ALL.len()],
+            dozing: AtomicBool::new(false),
         }))
     }
 
@@ -238,6 +240,28 @@ impl Queue {
         self.slots().any(|slot| slot.partial() > 0)
     }
 
+    /// The exporter has nothing to do: from now on the next finished span calls `wake`. False: there is something.
+    pub fn doze(&self) -> bool {
+        self.dozing.store(true, Ordering::Relaxed);
+        // Pairs with the fence in `Slot::begun`: either we see the span or its thread sees us dozing.
+        fence(Ordering::SeqCst);
+        let empty = !self.has_partial() && self.queued() == 0;
+        if !empty {
+            self.rouse();
+        }
+        empty
+    }
+
+    /// The exporter is at work again.
+    pub fn rouse(&self) {
+        self.dozing.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the next finished span would call `wake`.
+    pub fn is_dozing(&self) -> bool {
+        self.dozing.load(Ordering::Acquire)
+    }
+
     /// The counts. Exact when no thread is finishing spans.
     pub fn counters(&self) -> Counters {
         let partial: u64 = self.slots().map(Slot::partial).sum();
@@ -271,6 +295,18 @@ impl Slot {
             self.hand_over(unsafe { *Box::from_raw(chunk) }, true);
         } else {
             self.chunk.store(chunk, Ordering::Release);
+        }
+        if taken.is_null() {
+            self.begun();
+        }
+    }
+
+    /// A chunk was begun: if the exporter dozes, it wants to know.
+    #[cold]
+    fn begun(&self) {
+        fence(Ordering::SeqCst);
+        if self.queue.dozing.load(Ordering::Relaxed) && self.queue.dozing.swap(false, Ordering::AcqRel) {
+            (self.queue.options.wake)();
         }
     }
 

@@ -1,0 +1,125 @@
+//! A readable tree on stderr, only when it is chosen. What is not in the same batch as its parent stands at the top.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use agent_core::clock::Timeline;
+use agent_core::id::{SpanId, TraceId};
+use agent_core::record::{Entries, Entry, Value};
+use agent_core::span::{SpanKind, SpanRef, StatusCode};
+
+use crate::batch::Batch;
+
+/// Values longer than this are cut.
+const MAX_VALUE: usize = 200;
+
+/// The tree of a batch, as text.
+pub(crate) fn render(batch: &Batch, timeline: &Timeline) -> String {
+    let spans: Vec<SpanRef<'_>> = batch.spans().collect();
+    let by_id: HashMap<(TraceId, SpanId), usize> =
+        spans.iter().enumerate().map(|(i, s)| ((s.span.trace_id, s.span.span_id), i)).collect();
+    let mut children: HashMap<usize, Vec<usize>> = HashMap::new();
+    let mut roots: Vec<usize> = Vec::new();
+    for (index, span) in spans.iter().enumerate() {
+        match by_id.get(&(span.span.trace_id, span.span.parent_span_id)) {
+            Some(parent) if *parent != index => children.entry(*parent).or_default().push(index),
+            _ => roots.push(index),
+        }
+    }
+    let start = |index: &usize| spans[*index].span.start;
+    roots.sort_by_key(|index| (spans[*index].span.trace_id, start(index)));
+    children.values_mut().for_each(|list| list.sort_by_key(start));
+    let mut text = String::new();
+    let mut trace = [0; 16];
+    // A stack of our own: depth is the application's.
+    let mut stack: Vec<(usize, usize)> = roots.iter().rev().map(|root| (*root, 0)).collect();
+    while let Some((index, depth)) = stack.pop() {
+        let span = &spans[index];
+        if span.span.trace_id != trace {
+            trace = span.span.trace_id;
+            let _ = write!(text, "trace ");
+            for byte in trace {
+                let _ = write!(text, "{byte:02x}");
+            }
+            text.push('\n');
+        }
+        line(&mut text, span, depth, timeline);
+        if let Some(below) = children.remove(&index) {
+            stack.extend(below.iter().rev().map(|child| (*child, depth + 1)));
+        }
+    }
+    text
+}
+
+fn line(text: &mut String, span: &SpanRef<'_>, depth: usize, timeline: &Timeline) {
+    let mut name = span.static_name();
+    let mut description = "";
+    for entry in span.entries {
+        match entry {
+            Entry::Name(text) => name = text,
+            Entry::StatusDescription(text) => description = text,
+            _ => {}
+        }
+    }
+    let nanos = timeline.unix_nanos(span.span.end).saturating_sub(timeline.unix_nanos(span.span.start));
+    let indent = 2 + 2 * depth.min(40);
+    let kind = match span.span.kind {
+        SpanKind::Internal => "",
+        SpanKind::Server => " [server]",
+        SpanKind::Client => " [client]",
+        SpanKind::Producer => " [producer]",
+        SpanKind::Consumer => " [consumer]",
+    };
+    let _ = write!(text, "{:indent$}{}{kind}  {}", "", one_line(name), duration(nanos));
+    if span.span.status == StatusCode::Error {
+        let _ = write!(text, "  ERROR {}", one_line(description));
+    }
+    attributes(text, span.entries);
+    text.push('\n');
+    for entry in span.entries {
+        if let Entry::Event(at, name, nested, _) = entry {
+            let after = timeline.unix_nanos(at).saturating_sub(timeline.unix_nanos(span.span.start));
+            let _ = write!(text, "{:indent$}  ! {} at {}", "", one_line(name), duration(after));
+            attributes(text, nested);
+            text.push('\n');
+        }
+    }
+}
+
+fn attributes(text: &mut String, entries: Entries<'_>) {
+    for entry in entries {
+        let Entry::Attribute(key, value) = entry else { continue };
+        let _ = match value {
+            Value::Str(value) => write!(text, "  {key}={}", one_line(value)),
+            Value::Int(value) => write!(text, "  {key}={value}"),
+            Value::Double(value) => write!(text, "  {key}={value}"),
+            Value::Bool(value) => write!(text, "  {key}={value}"),
+            Value::StrArray(values) => write!(text, "  {key}={:?}", values.map(one_line).collect::<Vec<_>>()),
+        };
+    }
+}
+
+/// A value from the application must not draw on the operator's terminal.
+fn one_line(value: &str) -> String {
+    let cut = agent_core::limits::head(value, MAX_VALUE);
+    let mut clean: String = cut.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if cut.len() < value.len() {
+        clean.push('…');
+    }
+    clean
+}
+
+fn duration(nanos: u64) -> String {
+    match nanos {
+        0..1_000 => format!("{nanos} ns"),
+        1_000..1_000_000 => format!("{:.1} µs", nanos as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.2} ms", nanos as f64 / 1e6),
+        _ => format!("{:.2} s", nanos as f64 / 1e9),
+    }
+}
+
+/// Writes the tree; a closed stderr is nobody's fault.
+pub(crate) fn write(batch: &Batch, timeline: &Timeline) {
+    let _ = std::io::stderr().lock().write_all(render(batch, timeline).as_bytes());
+}

@@ -1,0 +1,267 @@
+//! Connections to one receiver: some of HTTP/1.1, or one of HTTP/2. Both end with the runtime that drives them.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Request, Response, Uri};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ClientConfig;
+
+use super::connect::{self, ProxyAt};
+use super::endpoint::{Endpoint, basic};
+use super::{MAX_ANSWER, tls};
+use crate::config::{Otlp, Protocol};
+use crate::request::Failure;
+
+/// A body of one piece.
+pub(super) struct Once(Option<Bytes>);
+
+impl Body for Once {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}
+
+/// An answer, read.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: BytesMut,
+    pub(super) trailers: HeaderMap,
+}
+
+enum Sender {
+    H1(http1::SendRequest<Once>),
+    H2(http2::SendRequest<Once>),
+}
+
+/// Connections. The locks are held for a push or a pop, never across an await.
+pub(super) struct Pool {
+    endpoint: Result<Endpoint, Failure>,
+    otlp: Otlp,
+    tls: OnceLock<Arc<ClientConfig>>,
+    idle: Mutex<Vec<http1::SendRequest<Once>>>,
+    shared: Mutex<Option<http2::SendRequest<Once>>>,
+    /// One dials while others wait: they may share what comes of it.
+    dialling: tokio::sync::Mutex<()>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pool {
+    pub(super) fn new(endpoint: Result<Endpoint, Failure>, otlp: Otlp) -> Self {
+        Self {
+            endpoint,
+            otlp,
+            tls: OnceLock::new(),
+            idle: Mutex::default(),
+            shared: Mutex::default(),
+            dialling: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(super) fn shown(&self) -> &str {
+        self.endpoint.as_ref().map_or("the endpoint", |endpoint| &endpoint.shown)
+    }
+
+    pub(super) fn clear(&self) {
+        lock(&self.idle).clear();
+        *lock(&self.shared) = None;
+    }
+
+    fn tls(&self) -> Result<&Arc<ClientConfig>, Failure> {
+        match self.tls.get() {
+            Some(config) => Ok(config),
+            None => {
+                let config = tls::client(&self.otlp)?;
+                Ok(self.tls.get_or_init(|| config))
+            }
+        }
+    }
+
+    fn kept(&self) -> Option<Sender> {
+        let mut shared = lock(&self.shared);
+        if let Some(sender) = shared.take_if(|sender| !sender.is_closed()) {
+            *shared = Some(sender.clone());
+            return Some(Sender::H2(sender));
+        }
+        *shared = None;
+        drop(shared);
+        let mut idle = lock(&self.idle);
+        while let Some(sender) = idle.pop() {
+            if sender.is_ready() {
+                return Some(Sender::H1(sender));
+            }
+        }
+        None
+    }
+
+    async fn dial(&self, endpoint: &Endpoint, proxy: Option<&ProxyAt>) -> Result<Sender, Failure> {
+        let tls = if endpoint.tls { Some(self.tls()?) } else { None };
+        let (stream, h2) = connect::connect(endpoint, proxy, tls).await?;
+        let io = TokioIo::new(stream);
+        let grpc = self.otlp.protocol == Protocol::Grpc;
+        if h2 || grpc {
+            let (sender, connection) =
+                http2::handshake(TokioExecutor::new(), io).await.map_err(|error| protocol(&error, grpc))?;
+            tokio::spawn(connection);
+            *lock(&self.shared) = Some(sender.clone());
+            Ok(Sender::H2(sender))
+        } else {
+            let (sender, connection) = http1::handshake(io).await.map_err(|error| protocol(&error, grpc))?;
+            tokio::spawn(connection);
+            Ok(Sender::H1(sender))
+        }
+    }
+
+    /// Sends one POST and reads the answer.
+    pub(super) async fn post(&self, headers: &HeaderMap, body: Bytes) -> Result<Answer, Failure> {
+        let endpoint = self.endpoint.as_ref().map_err(Clone::clone)?;
+        let proxy = connect::proxy_for(&self.otlp.proxy, endpoint).map(ProxyAt::parse).transpose()?;
+        let mut fresh = false;
+        loop {
+            let sender = match self.kept().filter(|_| !fresh) {
+                Some(sender) => sender,
+                None => {
+                    let may_share = endpoint.tls || self.otlp.protocol == Protocol::Grpc;
+                    let _turn = if may_share { Some(self.dialling.lock().await) } else { None };
+                    match self.kept().filter(|_| may_share && !fresh) {
+                        Some(sender) => sender,
+                        None => {
+                            fresh = true;
+                            self.dial(endpoint, proxy.as_ref()).await?
+                        }
+                    }
+                }
+            };
+            match self.exchange(sender, endpoint, proxy.as_ref(), headers, body.clone()).await {
+                // The receiver closed a kept connection while it was idle: that says nothing about its health.
+                Err(Failure::Closed) if !fresh => fresh = true,
+                result => return result,
+            }
+        }
+    }
+
+    async fn exchange(
+        &self,
+        sender: Sender,
+        endpoint: &Endpoint,
+        proxy: Option<&ProxyAt>,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, Failure> {
+        let plain_proxy = proxy.filter(|_| !endpoint.tls);
+        let absolute = matches!(sender, Sender::H2(_)) || plain_proxy.is_some();
+        let mut request = Request::new(Once(Some(body)));
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = if absolute {
+            let scheme = if endpoint.tls { "https" } else { "http" };
+            Uri::builder()
+                .scheme(scheme)
+                .authority(endpoint.authority.as_str())
+                .path_and_query(endpoint.path.as_str())
+                .build()
+        } else {
+            Uri::builder().path_and_query(endpoint.path.as_str()).build()
+        }
+        .map_err(|_| Failure::Setting("OTEL_EXPORTER_OTLP_ENDPOINT: not a URL".into()))?;
+        let map = request.headers_mut();
+        if let Some(credentials) = &endpoint.credentials
+            && let Ok(value) = basic(credentials).parse()
+        {
+            map.insert(http::header::AUTHORIZATION, value);
+        }
+        if let Some(Ok(value)) = plain_proxy.and_then(|p| p.authorization.as_ref()).map(|a| a.parse()) {
+            map.insert(http::header::PROXY_AUTHORIZATION, value);
+        }
+        map.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let grpc = self.otlp.protocol == Protocol::Grpc;
+        match sender {
+            Sender::H2(mut sender) => {
+                let response = sender.send_request(request).await.map_err(|error| protocol(&error, grpc))?;
+                read(response).await
+            }
+            Sender::H1(mut sender) => {
+                if !request.headers().contains_key(http::header::HOST)
+                    && let Ok(value) = endpoint.authority.parse()
+                {
+                    request.headers_mut().insert(http::header::HOST, value);
+                }
+                let response = sender.send_request(request).await.map_err(|error| protocol(&error, grpc))?;
+                let answer = read(response).await?;
+                // Ready once the answer is read to its end, unless the receiver closes.
+                if sender.ready().await.is_ok() {
+                    lock(&self.idle).push(sender);
+                }
+                Ok(answer)
+            }
+        }
+    }
+}
+
+fn protocol(error: &hyper::Error, grpc: bool) -> Failure {
+    if error.is_parse() {
+        return Failure::Protocol("answers, but not in HTTP/1.1: is it the gRPC port?".into());
+    }
+    if error.is_closed() || error.is_canceled() || error.is_incomplete_message() {
+        return Failure::Closed;
+    }
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(inner) = source {
+        if inner.downcast_ref::<std::io::Error>().is_some() {
+            return Failure::Closed;
+        }
+        source = inner.source();
+    }
+    if grpc {
+        return Failure::Protocol("answers, but not in HTTP/2: is it the HTTP port?".into());
+    }
+    Failure::Protocol("the answer broke off".into())
+}
+
+async fn read(response: Response<Incoming>) -> Result<Answer, Failure> {
+    let (head, mut incoming) = response.into_parts();
+    let mut answer = Answer {
+        status: head.status.as_u16(),
+        headers: head.headers,
+        body: BytesMut::new(),
+        trailers: HeaderMap::new(),
+    };
+    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx)).await {
+        match frame.map_err(|_| Failure::Closed)?.into_data() {
+            Ok(data) => {
+                if answer.body.len() + data.len() > MAX_ANSWER {
+                    // Whatever this is, the status has been said; the rest is not worth reading.
+                    return Ok(answer);
+                }
+                answer.body.extend_from_slice(&data);
+            }
+            Err(frame) => {
+                if let Ok(trailers) = frame.into_trailers() {
+                    answer.trailers = trailers;
+                }
+            }
+        }
+    }
+    Ok(answer)
+}
