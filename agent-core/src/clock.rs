@@ -136,7 +136,8 @@ impl Timeline {
         let mapped = self.unix_nanos(now.ticks);
         let error = now.unix_nanos as i64 - mapped as i64;
         let open = self.segments.last().map_or(1.0, |s| s.nanos_per_tick);
-        let measured = if error.abs() < STEP_NANOS { Self::rate(self.last, now).unwrap_or(open) } else { open };
+        let measured =
+            if error.abs() < STEP_NANOS { Self::rate(self.last, now).unwrap_or(open) } else { open };
         let segment = if error.abs() < STEP_NANOS {
             let nanos_per_tick = measured * (1.0 + error as f64 / SLEW_NANOS);
             Segment { ticks: now.ticks.0, nanos: mapped, nanos_per_tick }

@@ -5,7 +5,10 @@
 //! blocks: what would exceed the bound is dropped, chunk by chunk, and counted.
 //!
 //! Always true: `made = sent + lost + pending` ([`Counters`]).
-#![expect(unsafe_code, reason = "a slot owns its chunk through an atomic pointer; slots are leaked and linked")]
+#![expect(
+    unsafe_code,
+    reason = "a slot owns its chunk through an atomic pointer; slots are leaked and linked"
+)]
 
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
@@ -176,12 +179,15 @@ impl Queue {
         let (spans, bytes) = (chunk.len(), chunk.bytes());
         let over = self.bytes.fetch_add(bytes, Ordering::AcqRel) + bytes > self.options.max_bytes;
         let queued = self.spans.fetch_add(spans, Ordering::AcqRel) + spans;
-        if over || self.options.max_spans.is_some_and(|max| queued > max) || self.sender.send(chunk).is_err() {
+        if over || self.options.max_spans.is_some_and(|max| queued > max) || self.sender.send(chunk).is_err()
+        {
             self.lose(Loss::QueueFull, spans as u64);
             self.spans.fetch_sub(spans, Ordering::AcqRel);
             self.bytes.fetch_sub(bytes, Ordering::AcqRel);
             (self.options.wake)();
-        } else if wake && queued / self.options.wake_at.max(1) != (queued - spans) / self.options.wake_at.max(1) {
+        } else if wake
+            && queued / self.options.wake_at.max(1) != (queued - spans) / self.options.wake_at.max(1)
+        {
             (self.options.wake)();
         }
     }

@@ -203,7 +203,12 @@ impl Writer {
         self.text(text);
     }
 
-    pub(crate) fn event(&mut self, at: Ticks, name: KeyRef<'_>, attributes: impl FnOnce(&mut Attributes<'_>)) {
+    pub(crate) fn event(
+        &mut self,
+        at: Ticks,
+        name: KeyRef<'_>,
+        attributes: impl FnOnce(&mut Attributes<'_>),
+    ) {
         self.key(tag::EVENT, name);
         self.bytes.extend_from_slice(&at.0.to_ne_bytes());
         self.nested(attributes);

@@ -184,6 +184,8 @@ impl ActiveSpan {
                 self.writer.trace_state(&carried.trace_state);
             }
             self.start = clock::now();
+        } else if !matches!(parent, Parent::Local(_)) {
+            tracer::count_sampled_out();
         }
     }
 

@@ -1,6 +1,7 @@
 //! The settings that every span asks: sampler and limits, read through one pointer.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::limits::Limits;
 use crate::sampling::Sampler;
@@ -25,4 +26,17 @@ pub fn install(tracer: Tracer) -> bool {
 #[inline]
 pub fn current() -> &'static Tracer {
     TRACER.get_or_init(Tracer::default)
+}
+
+static SAMPLED_OUT: AtomicU64 = AtomicU64::new(0);
+
+/// Counts a trace that the sampler left out where it began, or entered, this process.
+#[inline]
+pub fn count_sampled_out() {
+    SAMPLED_OUT.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Traces left out by the sampler, this process's forks included.
+pub fn sampled_out() -> u64 {
+    SAMPLED_OUT.load(Ordering::Relaxed)
 }

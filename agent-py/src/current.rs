@@ -274,6 +274,7 @@ pub fn start_leaf<'py>(
         return None;
     }
     if parent.is_none() && !tracer::current().sampler.may_sample_root() {
+        tracer::count_sampled_out();
         return None;
     }
     start(py, spec, parent).filter(Span::is_recording)

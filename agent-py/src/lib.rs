@@ -12,8 +12,11 @@ mod ffi;
 mod hook;
 mod http;
 mod instrumentations;
+mod lifecycle;
 mod patch;
+mod process;
 mod settings;
+mod status;
 mod wrapper;
 mod wsgi;
 
@@ -24,7 +27,9 @@ mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::agent::{activate, status};
+    use super::agent::activate;
+    #[pymodule_export]
+    use super::status::{flush, probe, settings_rows, status};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -8,7 +8,9 @@ mod registry;
 use std::sync::Mutex;
 
 use pyo3::exceptions::PyAttributeError;
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use crate::breaker::Breaker;
 use crate::diagnostics;
@@ -173,6 +175,32 @@ pub struct Report {
     pub instrumentation: &'static Instrumentation,
     /// Its targets and their states.
     pub targets: Vec<(&'static Target, TargetState)>,
+}
+
+impl Report {
+    /// The library's state: `tripped`, `disabled`, `missing` where something it needs is, `applied`, `waiting`.
+    pub fn state(&self) -> &'static str {
+        let any = |state: &str| self.targets.iter().any(|(_, target)| target.state == state);
+        if self.instrumentation.breaker.is_open() {
+            "tripped"
+        } else if any("disabled") {
+            "disabled"
+        } else if self.targets.iter().any(|(target, state)| state.state == "missing" && !target.optional) {
+            "missing"
+        } else if any("applied") {
+            "applied"
+        } else {
+            "waiting"
+        }
+    }
+}
+
+/// The version that an imported library says of itself. Nothing is imported and no lazy attribute is asked for.
+pub fn version(py: Python<'_>, instrumentation: &Instrumentation) -> Option<String> {
+    let package = instrumentation.targets.first()?.module.split('.').next()?;
+    let module = hook::imported(py, package).ok()??;
+    let names = module.getattr(intern!(py, "__dict__")).ok()?.cast_into::<PyDict>().ok()?;
+    names.get_item(intern!(py, "__version__")).ok()??.extract().ok()
 }
 
 /// Every library's state, in registry order.
