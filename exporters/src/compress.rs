@@ -7,13 +7,20 @@ use crate::config::Compression;
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
 
 /// Compresses bodies for one exporter.
-pub(crate) struct Compressor {
+pub struct Compressor {
     kind: Compression,
     state: Option<Compress>,
 }
 
+impl std::fmt::Debug for Compressor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compressor").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
 impl Compressor {
-    pub(crate) fn new(kind: Compression) -> Self {
+    /// A compressor; its state comes with the first body.
+    pub fn new(kind: Compression) -> Self {
         Self { kind, state: None }
     }
 
@@ -27,7 +34,7 @@ impl Compressor {
     }
 
     /// Appends `body` compressed to `out`. `None`: the compressor failed, `out` is to be thrown away.
-    pub(crate) fn append(&mut self, body: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    pub fn append(&mut self, body: &[u8], out: &mut Vec<u8>) -> Option<()> {
         match self.kind {
             Compression::None => out.extend_from_slice(body),
             Compression::Deflate => self.deflate(body, out)?,

@@ -10,7 +10,7 @@
 #![deny(unsafe_code)]
 
 pub mod batch;
-mod compress;
+pub mod compress;
 pub mod config;
 pub mod encode;
 pub mod global;

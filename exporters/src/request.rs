@@ -45,6 +45,15 @@ pub enum Failure {
     File(String),
 }
 
+/// An operating system's message without its number.
+pub(crate) fn io_text(error: &std::io::Error) -> String {
+    let mut text = error.to_string();
+    if let Some(at) = text.find(" (os error") {
+        text.truncate(at);
+    }
+    text
+}
+
 fn seconds(duration: &Duration) -> String {
     format!("{} s", duration.as_secs_f64())
 }
@@ -121,5 +130,32 @@ pub fn classify_grpc(code: u16, retry_info: Option<Duration>) -> Outcome {
         // RESOURCE_EXHAUSTED: only a receiver that says when it recovers will recover.
         8 if retry_info.is_some() => Outcome::Retry { why, after: retry_info },
         _ => Outcome::Rejected(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_statuses_are_classified_as_the_specification_says() {
+        for status in 100..600 {
+            let retry = matches!(classify_http(status, None), Outcome::Retry { .. });
+            assert_eq!(retry, [429, 502, 503, 504].contains(&status), "{status}");
+        }
+        let asked = Some(Duration::from_secs(7));
+        assert_eq!(classify_http(503, asked), Outcome::Retry { why: Failure::Http(503), after: asked });
+    }
+
+    #[test]
+    fn grpc_statuses_are_classified_as_the_specification_says() {
+        let asked = Some(Duration::from_secs(7));
+        for code in 1..18 {
+            let retry = matches!(classify_grpc(code, None), Outcome::Retry { .. });
+            assert_eq!(retry, [1, 4, 10, 11, 14, 15].contains(&code), "{code}");
+            let retry = matches!(classify_grpc(code, asked), Outcome::Retry { .. });
+            assert_eq!(retry, [1, 4, 8, 10, 11, 14, 15].contains(&code), "{code}");
+        }
+        assert_eq!(Failure::Grpc(8).to_string(), "gRPC status RESOURCE_EXHAUSTED");
     }
 }

@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::endpoint::{Endpoint, Target, basic};
 use crate::config::Proxy;
-use crate::request::Failure;
+use crate::request::{Failure, io_text};
 
 /// What HTTP runs over.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -25,13 +25,7 @@ fn failure(error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Failure::Refused,
         io::ErrorKind::TimedOut => Failure::Connect("connection timed out".into()),
-        _ => match error.raw_os_error() {
-            // The message without its number.
-            Some(_) => {
-                Failure::Connect(error.to_string().split(" (os error").next().unwrap_or_default().into())
-            }
-            None => Failure::Connect(error.to_string()),
-        },
+        _ => Failure::Connect(io_text(error)),
     }
 }
 

@@ -5,7 +5,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 
-use crate::request::Failure;
+use crate::request::{Failure, io_text};
 
 /// A file of lines.
 #[derive(Debug)]

@@ -1,11 +1,15 @@
 //! OTLP over gRPC: one unary call as HTTP/2 carries it, with our own five-byte frame, so that another attempt sends
 //! the same bytes. <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
 
+use std::borrow::Cow;
+use std::io::Read;
 use std::time::Duration;
 
 use bytes::Bytes;
+use flate2::read::{GzDecoder, ZlibDecoder};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use super::MAX_ANSWER;
 use super::http::USER_AGENT;
 use super::pool::{Answer, Pool};
 use crate::compress::Compressor;
@@ -44,6 +48,23 @@ fn status(answer: &Answer) -> Option<(u16, &HeaderMap)> {
     })
 }
 
+/// The message behind its frame. A server may compress its answer as the request was.
+fn message(answer: &Answer) -> Option<Cow<'_, [u8]>> {
+    let message = answer.body.get(FRAME..)?;
+    if answer.body.first() == Some(&0) {
+        return Some(Cow::Borrowed(message));
+    }
+    let mut plain = Vec::new();
+    let limit = MAX_ANSWER as u64;
+    match answer.headers.get("grpc-encoding")?.as_bytes() {
+        b"gzip" => GzDecoder::new(message).take(limit).read_to_end(&mut plain),
+        b"deflate" => ZlibDecoder::new(message).take(limit).read_to_end(&mut plain),
+        _ => return None,
+    }
+    .ok()?;
+    Some(Cow::Owned(plain))
+}
+
 /// One attempt.
 pub(super) async fn attempt(
     pool: &Pool,
@@ -58,9 +79,7 @@ pub(super) async fn attempt(
     let answer = pool.post(&headers, body).await?;
     match status(&answer) {
         Some((0, _)) => {
-            // An uncompressed message after its frame; we accept no compressed answers.
-            let message = answer.body.get(FRAME..).filter(|_| answer.body.first() == Some(&0));
-            let partial = message.and_then(response::partial_success);
+            let partial = message(&answer).and_then(|message| response::partial_success(&message));
             Ok(Outcome::Accepted {
                 rejected: partial.as_ref().map_or(0, |partial| partial.rejected),
                 odd: partial.is_none(),

@@ -62,6 +62,8 @@ pub(super) struct Pool {
     shared: Mutex<Option<http2::SendRequest<Once>>>,
     /// One dials while others wait: they may share what comes of it.
     dialling: tokio::sync::Mutex<()>,
+    /// Why TLS broke off after the handshake: how a server refuses a client's certificate.
+    alert: Arc<Mutex<Option<Failure>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -77,6 +79,7 @@ impl Pool {
             idle: Mutex::default(),
             shared: Mutex::default(),
             dialling: tokio::sync::Mutex::default(),
+            alert: Arc::default(),
         }
     }
 
@@ -124,12 +127,12 @@ impl Pool {
         if h2 || grpc {
             let (sender, connection) =
                 http2::handshake(TokioExecutor::new(), io).await.map_err(|error| protocol(&error, grpc))?;
-            tokio::spawn(connection);
+            tokio::spawn(drive(connection, self.alert.clone()));
             *lock(&self.shared) = Some(sender.clone());
             Ok(Sender::H2(sender))
         } else {
             let (sender, connection) = http1::handshake(io).await.map_err(|error| protocol(&error, grpc))?;
-            tokio::spawn(connection);
+            tokio::spawn(drive(connection, self.alert.clone()));
             Ok(Sender::H1(sender))
         }
     }
@@ -157,6 +160,7 @@ impl Pool {
             match self.exchange(sender, endpoint, proxy.as_ref(), headers, body.clone()).await {
                 // The receiver closed a kept connection while it was idle: that says nothing about its health.
                 Err(Failure::Closed) if !fresh => fresh = true,
+                Err(Failure::Closed) => return Err(lock(&self.alert).take().unwrap_or(Failure::Closed)),
                 result => return result,
             }
         }
@@ -216,6 +220,20 @@ impl Pool {
                 Ok(answer)
             }
         }
+    }
+}
+
+/// Drives a connection to its end.
+async fn drive(connection: impl Future<Output = hyper::Result<()>>, alert: Arc<Mutex<Option<Failure>>>) {
+    let Err(error) = connection.await else { return };
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(inner) = source {
+        let tls = inner.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
+        if let Some(tls) = tls.and_then(|tls| tls.downcast_ref::<rustls::Error>()) {
+            *lock(&alert) = Some(Failure::Connect(format!("TLS: {tls}")));
+            return;
+        }
+        source = inner.source();
     }
 }
 

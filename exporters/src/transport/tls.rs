@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::config::{Otlp, Protocol};
-use crate::request::Failure;
+use crate::request::{Failure, io_text};
 
 const CA: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
 const CLIENT_CERT: &str = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE";
@@ -19,7 +19,7 @@ fn wrong(variable: &str, path: &Path, why: impl std::fmt::Display) -> Failure {
 }
 
 fn certificates(variable: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let pem = std::fs::read(path).map_err(|error| wrong(variable, path, error))?;
+    let pem = std::fs::read(path).map_err(|error| wrong(variable, path, io_text(&error)))?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let certificates = certificates.map_err(|_| wrong(variable, path, "not a PEM file"))?;
     if certificates.is_empty() {
@@ -54,7 +54,7 @@ pub(super) fn client(otlp: &Otlp) -> Result<Arc<ClientConfig>, Failure> {
     let mut config = match (&otlp.client_cert, &otlp.client_key) {
         (Some(cert), Some(key)) => {
             let chain = certificates(CLIENT_CERT, cert)?;
-            let pem = std::fs::read(key).map_err(|error| wrong(CLIENT_KEY, key, error))?;
+            let pem = std::fs::read(key).map_err(|error| wrong(CLIENT_KEY, key, io_text(&error)))?;
             let private = PrivateKeyDer::from_pem_slice(&pem)
                 .map_err(|_| wrong(CLIENT_KEY, key, "holds no private key"))?;
             builder
