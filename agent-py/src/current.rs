@@ -451,6 +451,13 @@ impl<'py> Span<'py> {
     }
 }
 
+/// Puts no span in force until the guard is dropped. Only within one call.
+pub fn hide<'py>(py: Python<'py>, previous: Option<Span<'py>>) -> Entered<'py> {
+    // SAFETY: attached; None is immortal, or borrowed for the call only.
+    let token = set_variable(unsafe { ffi::Py_None() });
+    Entered { token, previous, py }
+}
+
 /// Sets the span in force by value: for suspensions, where no token may be kept.
 pub fn set(py: Python<'_>, span: Option<&Span<'_>>) {
     // SAFETY: attached; None is immortal or borrowed for the call only.

@@ -59,6 +59,8 @@ impl Target {
     }
 }
 
+const WRAPPED: &str = "is wrapped already";
+
 /// What became of a target.
 #[derive(Clone, Debug, Default)]
 pub struct TargetState {
@@ -117,7 +119,7 @@ pub fn apply(py: Python<'_>, index: usize, module: &Bound<'_, PyAny>) {
     let breaker = &instrumentation.breaker;
     let result = Site::replace(module, target.attribute, &|original| {
         if wrapper::is_wrapper(original) {
-            return Err(PyAttributeError::new_err("is wrapped already"));
+            return Err(PyAttributeError::new_err(WRAPPED));
         }
         match target.hook {
             Hook::Call(hook) => wrapper::wrap(original, Some(hook), None, breaker),
@@ -131,24 +133,24 @@ pub fn apply(py: Python<'_>, index: usize, module: &Bound<'_, PyAny>) {
         }
         Err(error) => {
             let why = error.value(py).to_string();
-            if !target.optional {
+            // Another name of the same callable, or a class that outlived its module's reload.
+            let state = if why == WRAPPED { "applied" } else { "missing" };
+            if !target.optional && state == "missing" {
                 diagnostics::warn(&format!(
                     "instrumentation '{}' cannot wrap {}:{} ({why}); calls through it are not traced",
                     instrumentation.name, target.module, target.attribute
                 ));
             }
-            (TargetState { state: "missing", why }, None)
+            (TargetState { state, why: if state == "applied" { String::new() } else { why } }, None)
         }
     };
     let replaced = {
         let mut entries = entries();
         let Some(entry) = entries.get_mut(index) else { return };
-        // A reload whose class object survived: the wrapper in place stays the one to restore.
-        if site.is_none() && entry.state.state == "applied" {
-            return;
-        }
+        // Where the wrapper in place is an older one, that is the one to take out later.
+        let keep = site.is_none() && entry.state.state == "applied";
         entry.state = state;
-        std::mem::replace(&mut entry.site, site)
+        if keep { None } else { std::mem::replace(&mut entry.site, site) }
     };
     drop(replaced);
 }

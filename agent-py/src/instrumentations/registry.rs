@@ -14,4 +14,5 @@ libraries! {
     flask = "flask.rs";
     requests = "requests.rs";
     sqlite3 = "sqlite3.rs";
+    threading = "threading.rs";
 }

@@ -1,0 +1,81 @@
+//! Threads and thread pools: no spans, only the span in force travels to where the work runs.
+//!
+//! Only our variable travels: copying the whole context would give the application's variables to threads that it
+//! never gave them to.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use pyo3::prelude::*;
+
+use crate::breaker::Breaker;
+use crate::current::{self, StoredSpan};
+use crate::instrumentations::{Instrumentation, Target};
+use crate::wrapper::{self, Behaviour, Call, HookResult};
+
+/// The library.
+pub static LIBRARY: Instrumentation = Instrumentation {
+    name: "threading",
+    distribution: "",
+    breaker: Breaker::new("threading"),
+    targets: &[
+        Target::call("threading", "Thread.start", start),
+        Target::call("threading", "Thread._bootstrap_inner", bootstrap),
+        Target::call("concurrent.futures.thread", "ThreadPoolExecutor.submit", submit),
+    ],
+};
+
+/// Spans of threads that are starting, by the address of their `Thread`, which its starter keeps alive meanwhile.
+// Never held across a call into Python. A span dropped under it runs no Python code.
+static STARTING: Mutex<Option<HashMap<usize, StoredSpan>>> = Mutex::new(None);
+
+/// `None` where a fork inherited the lock taken, or without the GIL for a moment: the thread then starts no trace of ours.
+fn with_starting<R>(work: impl FnOnce(&mut HashMap<usize, StoredSpan>) -> R) -> Option<R> {
+    Some(work(STARTING.try_lock().ok()?.get_or_insert_default()))
+}
+
+fn start(call: &mut Call<'_>) -> HookResult {
+    let thread = call.arg(0).map(|thread| thread.as_ptr() as usize);
+    if let (Some(thread), Some(span)) = (thread, current::current(call.py())) {
+        with_starting(|starting| starting.insert(thread, span.store()));
+        call.proceed();
+        if call.error().is_some() {
+            with_starting(|starting| starting.remove(&thread));
+        }
+    }
+    Ok(())
+}
+
+fn bootstrap(call: &mut Call<'_>) -> HookResult {
+    let thread = call.arg(0).map(|thread| thread.as_ptr() as usize);
+    let span = thread.and_then(|thread| with_starting(|starting| starting.remove(&thread))).flatten();
+    if let Some(span) = span {
+        // The thread's context ends with it: there is nothing to put back.
+        current::set(call.py(), Some(&span.get(call.py())));
+    }
+    Ok(())
+}
+
+/// A piece of work that runs under the span in force where it was submitted.
+struct Work(StoredSpan);
+
+impl Behaviour for Work {
+    fn call(&self, call: &mut Call<'_>) -> HookResult {
+        let py = call.py();
+        let span = self.0.get(py);
+        let _entered = span.enter(current::current(py));
+        call.proceed();
+        Ok(())
+    }
+}
+
+fn submit(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    let Some(span) = current::current(py) else { return Ok(()) };
+    let Some(function) = call.arg(1).map(|function| function.to_owned()) else { return Ok(()) };
+    let work = wrapper::wrap(&function, None, Some(Box::new(Work(span.clone().store()))), &LIBRARY.breaker)?;
+    // A worker thread that this call starts serves other work later: it inherits nothing.
+    let _hidden = current::hide(py, Some(span));
+    call.proceed_replacing(1, pyo3::intern!(py, "fn"), &work);
+    Ok(())
+}
