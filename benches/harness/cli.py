@@ -61,7 +61,7 @@ def main() -> int:
         traced = [name for name in names if name not in ("bare", "control")]
         with cpus.for_servers():
             sinks = {name: stack.enter_context(servers.sink()) for name in traced}
-        run = Run(Path(base), names, given.rounds, given.quick, sinks)
+        run = Run(Path(base).resolve(), names, given.rounds, given.quick, sinks)
         for row in chosen:
             begin = time.monotonic()
             try:

@@ -1,4 +1,4 @@
-"""Which CPUs measure and which serve: a unit that moves between CPUs, or shares one with its server, is noise."""
+"""Which CPUs measure and which serve: moving between them, or sharing one, is noise."""
 
 import contextlib
 import os

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -60,7 +61,14 @@ class Run:
     def variants(self, libraries: str) -> dict[str, Variant]:
         found = {}
         for name in self.names:
-            variant = variants.variant(name, libraries, self.python)
+            if name in self.missing:
+                continue
+            try:
+                variant = variants.variant(name, libraries, self.python)
+            except subprocess.CalledProcessError as error:
+                # A peer that has no release for this Python costs its column, not the table.
+                print(f"benches: no {name}: {error}", file=sys.stderr, flush=True)
+                variant = None
             if variant is None:
                 self.missing.add(name)
                 continue
@@ -116,13 +124,13 @@ class Loop:
         if "remora" not in found and set(self.only) == {"remora"}:
             raise Missing("no remora wheel yet (`make build`)")
         with self.servers() as extra:
-            environment = self.environment | extra
+            environment = self.environment | extra | ({"BENCH_HEADER": "0"} if self.header else {})
             units = {name: (variant, environment) for name, variant in found.items()}
             if self.header and "bare" in found:
                 units["bare + header"] = (found["bare"], environment | {"BENCH_HEADER": "1"})
             before = {name: servers.count(url)["exports"] for name, url in run.sinks.items()}
             shares = interleave(units, self.unit, run.count(self.rounds, 2), 6 if run.quick else self.pairs)
-            counted = self.instructions(units)
+            counted = self.instructions(run, units)
             after = {name: servers.count(url)["exports"] for name, url in run.sinks.items()}
         line = self.calls_line(shares) if self.calls else self.share_line(shares)
         line.data = {name: value.as_json() for name, value in shares.items()}
@@ -160,8 +168,8 @@ class Loop:
         value = median(shares["remora"].thread) if "remora" in shares else None
         return Line(self.title, cells, value, self.must, self.aim, "{:g} calls")
 
-    def instructions(self, units: dict[str, tuple[Variant, dict]]) -> list[str]:
-        if not self.counted or "remora" not in units or not instructions.available():
+    def instructions(self, run: Run, units: dict[str, tuple[Variant, dict]]) -> list[str]:
+        if not self.counted or run.quick or "remora" not in units or not instructions.available():
             return []
         counts = {
             name: instructions.per_iteration(variant, self.unit, environment)
@@ -169,8 +177,11 @@ class Loop:
             if name in ("bare", "remora", "bare + header")
         }
         bare = counts.pop("bare")
-        shares = ", ".join(f"{name} {percent(count / bare - 1)}" for name, count in counts.items())
-        return [f"instructions in user space: bare {bare:,.0f}, {shares}"]
+        shares = ", ".join(
+            f"{name} {percent(median(a / b for a, b in zip(count, bare, strict=True)) - 1)}"
+            for name, count in counts.items()
+        )
+        return [f"instructions in user space: bare {median(bare):,.0f}, {shares}"]
 
     @contextlib.contextmanager
     def servers(self) -> Iterator[dict[str, str]]:

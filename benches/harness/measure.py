@@ -105,20 +105,22 @@ def interleave(
     """Bare and every other variant in turns, `rounds` times with fresh processes.
 
     All live at once; the one whose turn it is runs, the others wait in a read. Ratios are of neighbours in
-    time. Peers get every fourth turn: what they cost more is far above the noise. The order is reversed at
-    every second pair, so that drift cancels.
+    time. Peers get every fourth turn: what they cost more is far above the noise. The order is
+    drawn anew for each pair, so that neither drift nor what ran before favours one.
     """
     shares = {key: Shares() for key in units}
+    order = random.Random(1)
     for round_ in range(rounds):
         alive: dict[str, Unit] = {}
         try:
-            for key, (variant, environment) in units.items():
+            for key in order.sample(list(units), len(units)):
+                variant, environment = units[key]
                 alive[key] = Unit(variant, name, environment)
             ratios: dict[str, list[tuple[float, float, float]]] = {key: [] for key in units}
             for pair in range(pairs):
                 turn = [key for key in units if pair % 4 == 0 or key.split()[0] not in ("otel", "ddtrace")]
                 per = {}
-                for key in reversed(turn) if pair % 2 else turn:
+                for key in order.sample(turn, len(turn)):
                     per[key] = [value / alive[key].n for value in alive[key].measure(alive[key].n)]
                 base = per.get("bare")
                 for key, value in per.items():

@@ -1,8 +1,8 @@
 """What listens at the other end: an OTLP/HTTP receiver, a Datadog agent and a small web server in one.
 
 Reads every request whole, answers 200 and counts. `--silent` accepts and never answers. Prints its port.
-`GET /count` answers `{"exports": …, "spans": …}`: requests that bring traces, and the spans counted in OTLP/JSON
-bodies and in the trace count that ddtrace announces (there one trace is one span, as the burst makes them).
+`GET /count` answers `{"exports": …, "spans": …}`: requests that bring traces, and spans, counted in
+OTLP/JSON bodies and in the trace count that ddtrace announces (the burst makes traces of one span).
 """
 
 import asyncio

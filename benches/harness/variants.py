@@ -1,7 +1,7 @@
 """How each variant starts a program: its launcher and its environment."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import venvs
@@ -26,7 +26,6 @@ class Variant:
     name: str
     venv: Path
     endpoint: str = ""
-    extra: dict[str, str] = field(default_factory=dict)
 
     def command(self, *arguments: str) -> list[str]:
         """`arguments` under this variant's launcher."""
@@ -39,29 +38,27 @@ class Variant:
     def environment(self, more: dict[str, str] | None = None) -> dict[str, str]:
         """A clean environment: nothing of the caller's OTEL_*, DD_*, REMORA_* or PYTHON* gets in.
 
-        Traces alone, OTLP over HTTP without compression, in every variant: the peers' metrics, logs and
-        self-telemetry are switched off in their favour. Hash seeds are fixed, so that rounds differ in less.
+        Traces alone, OTLP over HTTP without compression: the peers' metrics, logs and self-telemetry are
+        switched off in their favour. Hash seeds are fixed, so that rounds differ in less. Every variant gets
+        the same variables, bare too: requests reads the whole environment in each call, and one variable
+        more costs it more than the limit allows for.
         """
-        kept = {name: os.environ[name] for name in ("HOME", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}
-        kept |= {"PATH": f"{self.venv / 'bin'}:/usr/local/bin:/usr/bin:/bin", "PYTHONHASHSEED": "0"}
-        kept |= {"BENCH_VARIANT": self.name}
-        if self.name in ("remora", "otel"):
-            kept |= {
-                "OTEL_SERVICE_NAME": "bench",
-                "OTEL_TRACES_EXPORTER": "otlp",
-                "OTEL_METRICS_EXPORTER": "none",
-                "OTEL_LOGS_EXPORTER": "none",
-                "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-                "OTEL_EXPORTER_OTLP_ENDPOINT": self.endpoint,
-            }
-        if self.name == "ddtrace":
-            kept |= {
-                "DD_SERVICE": "bench",
-                "DD_TRACE_AGENT_URL": self.endpoint,
-                "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false",
-                "DD_REMOTE_CONFIGURATION_ENABLED": "false",
-            }
-        return kept | self.extra | (more or {})
+        kept = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
+        kept |= {
+            "PATH": f"{self.venv / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+            "PYTHONHASHSEED": "0",
+            "BENCH_VARIANT": self.name,
+            "OTEL_SERVICE_NAME": "bench",
+            "OTEL_TRACES_EXPORTER": "otlp",
+            "OTEL_METRICS_EXPORTER": "none",
+            "OTEL_LOGS_EXPORTER": "none",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": self.endpoint or "http://127.0.0.1:9",
+            "DD_TRACE_AGENT_URL": self.endpoint or "http://127.0.0.1:9",
+            "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false",
+            "DD_REMOTE_CONFIGURATION_ENABLED": "false",
+        }
+        return kept | (more or {})
 
 
 def variant(name: str, libraries: str, python: Path) -> Variant | None:

@@ -1,10 +1,12 @@
 """What every unit shares: on each line `N` of standard input, run N iterations and answer the CPU they took.
+`-N` runs them without the cyclic garbage collector.
 
 The answer is `@ process thread wall` in nanoseconds. The process's CPU includes every thread and ends after
 a flush, so that the export of what the iterations made is in it; the thread's is the calling thread's alone,
 without the flush.
 """
 
+import gc
 import os
 import sys
 from time import perf_counter_ns, process_time_ns, thread_time_ns
@@ -13,7 +15,7 @@ UPSTREAM = os.environ.get("BENCH_UPSTREAM", "") + "/"
 # "Bare plus one constant header": what any agent that propagates must add, whatever it costs itself.
 HEADERS = (
     {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
-    if "BENCH_HEADER" in os.environ
+    if os.environ.get("BENCH_HEADER") == "1"
     else None
 )
 
@@ -50,6 +52,9 @@ def main(run, reference=None):
     print("@", flush=True)
     for line in sys.stdin:
         n = int(line)
+        if n < 0:
+            gc.disable()
+            n = -n
         answer = measure(run, n)
         if reference:
             answer += measure(reference, n)
