@@ -150,6 +150,9 @@ pub enum Level {
     Debug,
 }
 
+/// Takes lines of self-diagnostics.
+pub type Log = Box<dyn Fn(Level, &str) + Send + Sync>;
+
 /// Everything that the exporters need to know.
 pub struct ExporterConfig {
     /// Where spans go. The first of the kinds otlp, file, console that is configured decides whether a span counts
@@ -172,7 +175,7 @@ pub struct ExporterConfig {
     /// The resource of a fork generation. Called once per generation, on the exporter thread: no Python.
     pub resource: Box<dyn Fn(u32) -> Resource + Send + Sync>,
     /// Takes a line of self-diagnostics, without prefix or newline, from any thread.
-    pub log: Box<dyn Fn(Level, &str) + Send + Sync>,
+    pub log: Log,
     /// Called on the exporter thread after the flush that SIGTERM asked for.
     pub after_sigterm: Box<dyn Fn() + Send + Sync>,
 }

@@ -1,5 +1,14 @@
 //! Our writer against the reference: what `opentelemetry-proto` decodes from our bytes, in both forms, is exactly
 //! the message that it would have been built as.
+#![allow(
+    clippy::allow_attributes,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests"
+)]
 
 #[path = "support/spans.rs"]
 mod spans;

@@ -26,12 +26,7 @@ impl Lines {
     }
 
     fn failure(&self, error: &std::io::Error) -> Failure {
-        let why = error.to_string();
-        Failure::File(format!(
-            "cannot write {}: {}",
-            self.path,
-            why.split(" (os error").next().unwrap_or(&why)
-        ))
+        Failure::File(format!("cannot write {}: {}", self.path, io_text(error)))
     }
 
     fn open(&self) -> std::io::Result<File> {

@@ -1,5 +1,14 @@
 //! Spans of every shape, for property tests.
-#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses its part")]
+#![allow(
+    clippy::allow_attributes,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    dead_code,
+    reason = "tests; each binary uses its part"
+)]
 
 use std::sync::OnceLock;
 
