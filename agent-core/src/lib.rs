@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod context;
+pub mod fragment;
 pub mod generation;
 pub mod id;
 pub mod keys;

@@ -326,6 +326,13 @@ pub enum Entry<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Entries<'a>(pub(crate) &'a [u8]);
 
+impl<'a> Entries<'a> {
+    /// The entries of a record's bytes.
+    pub(crate) fn of(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+}
+
 impl<'a> Iterator for Entries<'a> {
     type Item = Entry<'a>;
 

@@ -189,6 +189,33 @@ impl ActiveSpan {
         }
     }
 
+    /// A span that is written to but never sent.
+    pub(crate) fn recording() -> Self {
+        Self { recording: true, ..Self::new() }
+    }
+
+    pub(crate) fn attribute_count(&self) -> u16 {
+        self.counts.attributes
+    }
+
+    pub(crate) fn into_record(mut self) -> Box<[u8]> {
+        std::mem::take(&mut self.writer.bytes).into_boxed_slice()
+    }
+
+    /// Appends entries that were written under the same limits; false where they would pass the attribute limit.
+    #[inline]
+    pub(crate) fn append_record(&mut self, bytes: &[u8], attributes: u16, limit: usize) -> bool {
+        if !self.recording {
+            return true;
+        }
+        if usize::from(self.counts.attributes) + usize::from(attributes) > limit {
+            return false;
+        }
+        self.counts.attributes += attributes;
+        self.writer.bytes.extend_from_slice(bytes);
+        true
+    }
+
     /// Whether anything set on it goes anywhere. Ask before reading what an attribute would need.
     #[inline]
     pub fn is_recording(&self) -> bool {

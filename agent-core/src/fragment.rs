@@ -1,0 +1,92 @@
+//! Attributes that many spans share, written once.
+//!
+//! A statement that runs a thousand times names, summarises and shows itself the same way each time: its part of the
+//! record is kept and copied whole, one `memcpy` instead of four entries.
+
+use crate::limits;
+use crate::record::{Entries, Entry, Value};
+use crate::span::ActiveSpan;
+
+/// A piece of a record: a name and attributes. Made under the limits in force, which never change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    bytes: Box<[u8]>,
+    attributes: u16,
+}
+
+impl Fragment {
+    /// What `fill` sets on a span.
+    pub fn new(fill: impl FnOnce(&mut ActiveSpan)) -> Self {
+        let mut scratch = ActiveSpan::recording();
+        fill(&mut scratch);
+        let attributes = scratch.attribute_count();
+        Self { bytes: scratch.into_record(), attributes }
+    }
+
+    /// Bytes kept.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether it sets nothing.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+impl ActiveSpan {
+    /// Adds a fragment's name and attributes.
+    #[inline]
+    pub fn append(&mut self, fragment: &Fragment) {
+        if !self.append_record(&fragment.bytes, fragment.attributes, limits::current().attribute_count) {
+            self.append_singly(fragment);
+        }
+    }
+
+    /// Near the attribute limit: as many as fit.
+    #[cold]
+    fn append_singly(&mut self, fragment: &Fragment) {
+        for entry in Entries::of(&fragment.bytes) {
+            match entry {
+                Entry::Attribute(key, Value::Str(value)) => self.str(key, value),
+                Entry::Attribute(key, Value::Int(value)) => self.int(key, value),
+                Entry::Attribute(key, Value::Double(value)) => self.double(key, value),
+                Entry::Attribute(key, Value::Bool(value)) => self.bool(key, value),
+                Entry::Attribute(key, Value::StrArray(values)) => self.str_array(key, values),
+                Entry::Name(name) => self.name(name),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::Key;
+
+    static TEXT: Key = Key::new("test.fragment.text");
+
+    #[test]
+    fn a_fragment_is_what_it_was_made_of() {
+        let fragment = Fragment::new(|span| {
+            span.name("SELECT t");
+            span.str(&TEXT, "select 1 from t");
+        });
+        let mut span = ActiveSpan::recording();
+        span.append(&fragment);
+        assert_eq!(span.attribute_count(), 1);
+        let record = span.into_record();
+        let entries: Vec<String> = Entries::of(&record).map(|entry| format!("{entry:?}")).collect();
+        assert_eq!(entries, ["Name(\"SELECT t\")", "Attribute(\"test.fragment.text\", Str(\"select 1 from t\"))"]);
+    }
+
+    #[test]
+    fn past_the_limit_the_rest_is_dropped_and_counted() {
+        let fragment = Fragment::new(|span| (0..100).for_each(|_| span.str(&TEXT, "x")));
+        let mut span = ActiveSpan::recording();
+        span.append(&fragment);
+        span.append(&fragment);
+        assert_eq!(span.attribute_count(), 128);
+    }
+}
