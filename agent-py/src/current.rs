@@ -49,12 +49,18 @@ pub struct Note {
     pub subject: AtomicUsize,
     /// The response's status code, or 0.
     pub status: AtomicU16,
-    /// Requests sent again after this one (redirects).
+    /// The ordinal of the next request that is sent again because of this one's answer (a redirect), or 0.
     pub resends: AtomicU16,
+    /// How often the same request was sent before this one.
+    pub sent_before: AtomicU16,
+    /// Whether the response's head is there.
+    pub answered: AtomicBool,
     /// Whether the body is still to be made.
     pub streamed: AtomicBool,
     /// Whether an exception is recorded.
     pub failed: AtomicBool,
+    /// Whether `http.route` is set.
+    pub routed: AtomicBool,
     outer: AtomicPtr<SpanObject>,
 }
 
@@ -64,8 +70,11 @@ impl Note {
             subject: AtomicUsize::new(0),
             status: AtomicU16::new(0),
             resends: AtomicU16::new(0),
+            sent_before: AtomicU16::new(0),
+            answered: AtomicBool::new(false),
             streamed: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            routed: AtomicBool::new(false),
             outer: AtomicPtr::new(ptr::null_mut()),
         }
     }
@@ -374,6 +383,12 @@ impl<'py> Span<'py> {
     #[inline]
     pub fn is_recording(&self) -> bool {
         self.with(|span| span.is_recording()).unwrap_or(false)
+    }
+
+    /// Whether its trace is sampled, also once it has ended.
+    #[inline]
+    pub fn is_sampled(&self) -> bool {
+        self.with(|span| span.is_sampled()).unwrap_or(false)
     }
 
     /// Marks it as the one span of an exit, made by `layer` (the higher, the further out).

@@ -1,9 +1,9 @@
 //! What all database libraries share: statements, summaries, errors, layers.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use agent_core::semconv;
-use agent_core::sql::{self, Analysis, Dialect};
+use agent_core::sql::{Analysis, Dialect, StatementCache};
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyString};
 
@@ -15,6 +15,8 @@ pub const DRIVER: u8 = 1;
 
 /// Of a longer statement the head is shown.
 const MAX_STATEMENT: usize = 32 * 1024;
+/// Of a longer one the text object is not kept.
+const MAX_KEPT: usize = 4 * 1024;
 const PLACES: usize = 512;
 
 /// Statements by the identity of their text object: a statement written in the application's code is one object for
@@ -22,29 +24,41 @@ const PLACES: usize = 512;
 // Never held across a call into Python; contended, it is passed by.
 static SEEN: Mutex<Vec<Option<Seen>>> = Mutex::new(Vec::new());
 
+/// Statements by their text: those that are put together anew each time.
+static STATEMENTS: LazyLock<StatementCache> = LazyLock::new(StatementCache::default);
+
 struct Seen {
     text: Py<PyString>,
     dialect: Dialect,
     analysis: Arc<Analysis>,
 }
 
+#[inline]
 fn analysis(sql: &Bound<'_, PyString>, text: &str, dialect: Dialect) -> Arc<Analysis> {
     let place = (sql.as_ptr() as usize >> 4) % PLACES;
-    let fresh = || Arc::new(sql::analyze_limited(text, dialect, MAX_STATEMENT));
-    let Ok(mut seen) = SEEN.try_lock() else { return fresh() };
-    if let Some(Some(found)) = seen.get(place)
+    if let Ok(seen) = SEEN.try_lock()
+        && let Some(Some(found)) = seen.get(place)
         && found.text.is(sql)
         && found.dialect == dialect
     {
         return Arc::clone(&found.analysis);
     }
-    let analysis = fresh();
-    // A subclass of str may run code when it goes, and a long text is memory held for little.
-    if sql.is_exact_instance_of::<PyString>() && text.len() <= MAX_STATEMENT {
-        if seen.is_empty() {
-            seen.resize_with(PLACES, || None);
-        }
-        seen[place] = Some(Seen { text: sql.clone().unbind(), dialect, analysis: Arc::clone(&analysis) });
+    analyze(sql, text, dialect, place)
+}
+
+#[cold]
+fn analyze(sql: &Bound<'_, PyString>, text: &str, dialect: Dialect, place: usize) -> Arc<Analysis> {
+    let analysis = STATEMENTS.get(text, dialect, MAX_STATEMENT);
+    // A subclass of str may run code when it goes.
+    if sql.is_exact_instance_of::<PyString>() && text.len() <= MAX_KEPT {
+        let fresh = Seen { text: sql.clone().unbind(), dialect, analysis: Arc::clone(&analysis) };
+        let replaced = SEEN.try_lock().ok().and_then(|mut seen| {
+            if seen.is_empty() {
+                seen.resize_with(PLACES, || None);
+            }
+            seen[place].replace(fresh)
+        });
+        drop(replaced);
     }
     analysis
 }

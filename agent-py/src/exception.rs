@@ -8,6 +8,8 @@ use pyo3::types::{PyAny, PyString};
 
 /// Frames written at most; of a longer stack the innermost.
 const MAX_FRAMES: usize = 64;
+/// Exceptions shown at most of those that led to one.
+const MAX_CAUSES: usize = 8;
 
 /// The fully qualified name of an exception's class; built-in classes without their module.
 pub fn type_name(error: &Bound<'_, PyAny>) -> String {
@@ -18,12 +20,29 @@ pub fn type_name(error: &Bound<'_, PyAny>) -> String {
     if module.is_empty() || module == "builtins" { name } else { format!("{module}.{name}") }
 }
 
-/// Whether an exception is how control flow ends on purpose, not an error: a cancelled task, a closed generator.
+/// Whether an exception is how control flow ends on purpose, not an error: a cancelled task or greenlet, a closed
+/// generator, a person's Ctrl-C.
+#[cold]
 pub fn is_cancellation(error: &Bound<'_, PyAny>) -> bool {
-    let name = error.get_type().name();
-    error.is_instance_of::<pyo3::exceptions::PyGeneratorExit>()
-        || name
-            .is_ok_and(|name| name.to_cow().is_ok_and(|name| name == "CancelledError" || name == "Cancelled"))
+    let py = error.py();
+    if error.is_instance_of::<pyo3::exceptions::PyGeneratorExit>()
+        || error.is_instance_of::<pyo3::exceptions::PyKeyboardInterrupt>()
+    {
+        return true;
+    }
+    // These classes are looked for by name: importing them is not for us.
+    error.get_type().mro().iter().any(|class| {
+        let Ok(class) = class.cast::<pyo3::types::PyType>() else { return false };
+        let is = |name: &str| class.name().is_ok_and(|found| found.to_cow().is_ok_and(|found| found == name));
+        if !(is("CancelledError") || is("Cancelled") || is("GreenletExit")) {
+            return false;
+        }
+        let module = class.getattr(intern!(py, "__module__")).and_then(|module| module.extract::<String>());
+        module.is_ok_and(|module| {
+            let package = module.split(['.', '_']).find(|part| !part.is_empty());
+            matches!(package, Some("asyncio" | "trio" | "greenlet"))
+        })
+    })
 }
 
 /// Sets status and `error.type` from an exception.
@@ -46,7 +65,7 @@ impl Details {
     /// Reads an exception. Its `__str__` may raise or come back to us: the message is then empty.
     pub fn of(error: &Bound<'_, PyAny>) -> Self {
         let type_name = type_name(error);
-        let message = error.str().map(|text| text.to_string_lossy().into_owned()).unwrap_or_default();
+        let message = message(error);
         let stacktrace = stacktrace(error, &type_name, &message).unwrap_or_default();
         Self { type_name, message, stacktrace }
     }
@@ -61,22 +80,68 @@ impl Details {
     }
 }
 
+fn message(error: &Bound<'_, PyAny>) -> String {
+    error.str().map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// The traceback and, before it, those of what it came from, as the interpreter prints them but without source lines.
 fn stacktrace(error: &Bound<'_, PyAny>, type_name: &str, message: &str) -> PyResult<String> {
+    let py = error.py();
+    let mut causes: Vec<(Bound<'_, PyAny>, &str)> = Vec::new();
+    let mut at = error.clone();
+    while causes.len() < MAX_CAUSES {
+        let cause = at.getattr(intern!(py, "__cause__"))?;
+        let (next, link) = if !cause.is_none() {
+            (cause, "The above exception was the direct cause of the following exception:")
+        } else if at.getattr(intern!(py, "__suppress_context__"))?.is_truthy()? {
+            break;
+        } else {
+            let context = at.getattr(intern!(py, "__context__"))?;
+            (context, "During handling of the above exception, another exception occurred:")
+        };
+        if next.is_none() || next.is(error) || causes.iter().any(|(seen, _)| seen.is(&next)) {
+            break;
+        }
+        causes.push((next.clone(), link));
+        at = next;
+    }
+    let mut text = String::new();
+    for (cause, link) in causes.iter().rev() {
+        one_traceback(cause, &self::type_name(cause), &self::message(cause), &mut text)?;
+        text.push_str("\n\n");
+        text.push_str(link);
+        text.push_str("\n\n");
+    }
+    one_traceback(error, type_name, message, &mut text)?;
+    Ok(text)
+}
+
+fn one_traceback(
+    error: &Bound<'_, PyAny>,
+    type_name: &str,
+    message: &str,
+    text: &mut String,
+) -> PyResult<()> {
     use std::fmt::Write;
 
     let py = error.py();
-    let mut frames = Vec::new();
+    // A recursion's thousands of frames are walked, of them only the last are read.
+    let mut frames = std::collections::VecDeque::with_capacity(MAX_FRAMES);
     let mut at = error.getattr(intern!(py, "__traceback__"))?;
     while !at.is_none() {
+        let next = at.getattr(intern!(py, "tb_next"))?;
+        if frames.len() == MAX_FRAMES {
+            frames.pop_front();
+        }
+        frames.push_back(at);
+        at = next;
+    }
+    text.push_str("Traceback (most recent call last):\n");
+    for at in frames {
         let code = at.getattr(intern!(py, "tb_frame"))?.getattr(intern!(py, "f_code"))?;
         let file = code.getattr(intern!(py, "co_filename"))?.cast_into::<PyString>()?;
         let function = code.getattr(intern!(py, "co_name"))?.cast_into::<PyString>()?;
         let line: Option<u32> = at.getattr(intern!(py, "tb_lineno"))?.extract()?;
-        frames.push((file, line, function));
-        at = at.getattr(intern!(py, "tb_next"))?;
-    }
-    let mut text = String::from("Traceback (most recent call last):\n");
-    for (file, line, function) in frames.iter().skip(frames.len().saturating_sub(MAX_FRAMES)) {
         let (file, function) = (file.to_string_lossy(), function.to_string_lossy());
         let _ = writeln!(text, "  File \"{file}\", line {}, in {function}", line.unwrap_or(0));
     }
@@ -84,5 +149,5 @@ fn stacktrace(error: &Bound<'_, PyAny>, type_name: &str, message: &str) -> PyRes
     if !message.is_empty() {
         let _ = write!(text, ": {message}");
     }
-    Ok(text)
+    Ok(())
 }

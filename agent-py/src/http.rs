@@ -1,9 +1,10 @@
 //! What all HTTP libraries share: methods, status rules, propagation headers.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use agent_core::context::{Carried, RemoteContext};
-use agent_core::propagation::{Propagators, w3c};
+use agent_core::propagation::w3c;
 use agent_core::semconv;
 use agent_core::span::ActiveSpan;
 use pyo3::prelude::*;
@@ -23,6 +24,8 @@ pub const CLIENT: u8 = 2;
 pub struct Method<'a> {
     /// `http.request.method`.
     pub name: &'a str,
+    /// The same, where it is one of the known methods.
+    known: Option<&'static str>,
     original: Option<&'a str>,
 }
 
@@ -32,24 +35,32 @@ impl<'a> Method<'a> {
     #[inline]
     pub fn of(text: &'a str) -> Self {
         let http = &settings::get().http;
-        let known = &http.known_methods;
-        if http.capture_all_methods || known.iter().any(|known| known == text) {
-            return Self { name: text, original: None };
+        if let Some(known) = http.known_methods.iter().find(|known| *known == text) {
+            return Self { name: text, known: Some(known), original: None };
         }
-        match known.iter().find(|known| known.eq_ignore_ascii_case(text)) {
-            Some(known) => Self { name: known, original: Some(text) },
-            None => Self { name: "_OTHER", original: Some(text) },
+        if http.capture_all_methods {
+            return Self { name: text, known: None, original: None };
+        }
+        match http.known_methods.iter().find(|known| known.eq_ignore_ascii_case(text)) {
+            Some(known) => Self { name: known, known: Some(known), original: Some(text) },
+            None => Self { name: "_OTHER", known: None, original: Some(text) },
         }
     }
 
     /// The method in a span's name.
+    #[inline]
     pub fn in_name(&self) -> &'a str {
         if self.name == "_OTHER" { "HTTP" } else { self.name }
     }
 
-    /// Sets the attributes.
+    /// Names the span by the method alone and sets the attributes.
     #[inline]
     pub fn set(&self, span: &mut ActiveSpan) {
+        match (self.known, self.original) {
+            (Some(known), _) => span.static_name(known),
+            (None, Some(_)) => span.static_name("HTTP"),
+            (None, None) => span.name(self.name),
+        }
         span.str(&semconv::HTTP_REQUEST_METHOD, self.name);
         if let Some(original) = self.original {
             span.str(&semconv::HTTP_REQUEST_METHOD_ORIGINAL, original);
@@ -99,27 +110,19 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// Reads the headers that `header` finds, by name (`traceparent`).
+    /// Reads the headers that `header` finds, by their place in [`HEADERS`](agent_core::propagation::HEADERS). What
+    /// no propagator asks for is not looked up.
     #[inline]
-    pub fn read<'a>(header: impl Fn(usize) -> Option<&'a [u8]>) -> Self {
+    pub fn read<'py>(header: impl Fn(usize) -> Option<Bound<'py, PyString>>) -> Self {
         let propagators = settings::get().propagators;
-        if propagators == Propagators::NONE {
-            return Self::default();
-        }
-        let trace_parent = header(0);
-        let (state, baggage) = (
-            if trace_parent.is_some() { header(1) } else { None },
-            if propagators.baggage() { header(2) } else { None },
-        );
+        let wanted = |at: usize, when: bool| if when { header(at) } else { None };
+        let trace_parent = wanted(0, propagators.trace_context());
+        let state = wanted(1, trace_parent.is_some());
+        let baggage = wanted(2, propagators.baggage());
         if state.is_none() && baggage.is_none() {
-            let remote = if propagators.trace_context() {
-                trace_parent.and_then(w3c::parse_trace_parent)
-            } else {
-                None
-            };
-            return Self { remote, carried: None };
+            return Self { remote: bytes(&trace_parent).and_then(w3c::parse_trace_parent), carried: None };
         }
-        let (remote, carried) = propagators.extract(trace_parent, state, baggage);
+        let (remote, carried) = propagators.extract(bytes(&trace_parent), bytes(&state), bytes(&baggage));
         let empty = carried.trace_state.is_empty() && carried.baggage.is_empty();
         Self { remote, carried: (!empty).then(|| Arc::new(carried)) }
     }
@@ -164,18 +167,43 @@ pub fn inject<'py>(
     Ok(())
 }
 
-/// The client that the first proxy saw, from `Forwarded` (RFC 7239) or `X-Forwarded-For`.
-pub fn forwarded_for(header: &str, rfc: bool) -> Option<&str> {
-    let first = header.split(',').next()?.trim();
-    let node = if rfc {
-        let pair = first
-            .split(';')
-            .map(str::trim)
-            .find(|pair| pair.get(..4).is_some_and(|name| name.eq_ignore_ascii_case("for=")))?;
-        pair[4..].trim_matches('"')
-    } else {
-        first
-    };
+fn bytes<'a>(header: &'a Option<Bound<'_, PyString>>) -> Option<&'a [u8]> {
+    header.as_ref()?.to_str().ok().map(str::as_bytes)
+}
+
+/// A parameter (`for`, `host`, `proto`) that the first proxy wrote into `Forwarded` (RFC 7239).
+pub fn forwarded<'a>(header: &'a str, name: &str) -> Option<&'a str> {
+    header.split(',').next()?.split(';').find_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        let value = value.trim().trim_matches('"');
+        (key.trim().eq_ignore_ascii_case(name) && !value.is_empty()).then_some(value)
+    })
+}
+
+/// What the first proxy wrote into one of the `X-Forwarded-` headers.
+pub fn first_forwarded(header: &str) -> Option<&str> {
+    header.split(',').next().map(str::trim).filter(|value| !value.is_empty())
+}
+
+/// The address of a node as proxies write it: without its port; none where it is hidden (RFC 7239, section 6).
+pub fn node_address(node: &str) -> Option<&str> {
     let (address, _) = agent_core::redact::split_host_port(node);
-    (!address.is_empty()).then_some(address)
+    let hidden = address.is_empty() || address.starts_with('_') || address.eq_ignore_ascii_case("unknown");
+    (!hidden).then_some(address)
+}
+
+/// A text without percent-encoding; what is none of it stays as it is.
+pub fn percent_decoded(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let byte = digits.filter(|_| *first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        out.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &after[2..] } else { after };
+    }
+    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
 }

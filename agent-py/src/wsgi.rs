@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use agent_core::redact;
 use agent_core::semconv;
-use agent_core::span::SpanSpec;
+use agent_core::span::{ActiveSpan, SpanKind, SpanSpec};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -17,30 +17,53 @@ use crate::http::{self, Incoming, Method};
 /// A request's `environ`.
 pub struct Environ<'a, 'py>(pub &'a Bound<'py, PyDict>);
 
+/// The span in force, if it is one that [`Environ::start`] made and whose request is still being answered.
+pub fn server_span(py: Python<'_>) -> Option<Span<'_>> {
+    current::current(py).filter(|span| {
+        span.note().subject.load(Ordering::Relaxed) != 0
+            && span.with(|span| span.kind == SpanKind::Server).unwrap_or(false)
+    })
+}
+
 impl<'py> Environ<'_, 'py> {
     #[inline]
     fn get(&self, key: &Bound<'py, PyString>) -> Option<Bound<'py, PyString>> {
         self.0.get_item(key).ok()??.cast_into::<PyString>().ok()
     }
 
-    /// The address that tells one request's `environ` from another's.
+    /// What tells one request from another. A copy of an `environ` is another dictionary, but has the same stream.
+    #[inline]
     pub fn subject(&self) -> usize {
-        self.0.as_ptr() as usize
+        match self.0.get_item(intern!(self.0.py(), "wsgi.input")) {
+            Ok(Some(stream)) if !stream.is_none() => stream.as_ptr() as usize,
+            _ => self.0.as_ptr() as usize,
+        }
     }
 
-    /// Starts the request's span.
-    pub fn start(&self, spec: &SpanSpec) -> Option<Span<'py>> {
+    /// Starts the request's span, below the caller's or, where the request names none, below the open span in force
+    /// (a test client, an application called by another one). `None` where the span in force is this request's.
+    pub fn start(&self, spec: &SpanSpec, in_force: &Option<Span<'py>>) -> Option<Span<'py>> {
         let py = self.0.py();
-        let headers = |at: usize| match at {
+        let subject = self.subject();
+        let in_force = in_force.as_ref();
+        if in_force.is_some_and(|span| span.note().subject.load(Ordering::Relaxed) == subject) {
+            return None;
+        }
+        let incoming = Incoming::read(|at| match at {
             0 => self.get(intern!(py, "HTTP_TRACEPARENT")),
             1 => self.get(intern!(py, "HTTP_TRACESTATE")),
             _ => self.get(intern!(py, "HTTP_BAGGAGE")),
+        });
+        // A span that has ended is one that this thread was started under: not what caused the request.
+        let local = in_force.filter(|span| {
+            incoming.remote.is_none()
+                && span.with(|span| span.is_recording() || !span.is_sampled()).unwrap_or(false)
+        });
+        let span = match local {
+            Some(parent) => current::start(py, spec, &Some(parent.clone()))?,
+            None => current::start_with(py, spec, incoming.parent())?,
         };
-        let texts = [headers(0), headers(1), headers(2)];
-        let incoming =
-            Incoming::read(|at| texts[at].as_ref().and_then(|text| text.to_str().ok()).map(str::as_bytes));
-        let span = current::start_with(py, spec, incoming.parent())?;
-        span.note().subject.store(self.subject(), Ordering::Relaxed);
+        span.note().subject.store(subject, Ordering::Relaxed);
         Some(span)
     }
 
@@ -51,61 +74,37 @@ impl<'py> Environ<'_, 'py> {
         let script = self.get(intern!(py, "SCRIPT_NAME"));
         let path = self.get(intern!(py, "PATH_INFO"));
         let query = self.get(intern!(py, "QUERY_STRING"));
-        let scheme = self.get(intern!(py, "wsgi.url_scheme"));
-        let host = self.get(intern!(py, "HTTP_HOST"));
         let protocol = self.get(intern!(py, "SERVER_PROTOCOL"));
         let peer = self.get(intern!(py, "REMOTE_ADDR"));
         let peer_port = self.get(intern!(py, "REMOTE_PORT"));
         let agent = self.get(intern!(py, "HTTP_USER_AGENT"));
-        let forwarded = self
-            .get(intern!(py, "HTTP_FORWARDED"))
-            .map(|text| (true, text))
-            .or_else(|| self.get(intern!(py, "HTTP_X_FORWARDED_FOR")).map(|text| (false, text)));
-        let server = if host.is_some() { None } else { self.get(intern!(py, "SERVER_NAME")) };
-        let server_port = if host.is_some() { None } else { self.get(intern!(py, "SERVER_PORT")) };
+        let origin = Origin::of(self);
         span.with(|span| {
             if let Some(method) = text(&method).map(Method::of) {
-                span.name(method.in_name());
                 method.set(span);
             }
-            let (script, path) = (text(&script).unwrap_or(""), text(&path).unwrap_or(""));
             span.str_with(&semconv::URL_PATH, |out| {
-                latin1_path(script, out);
-                latin1_path(path, out);
-                if script.is_empty() && path.is_empty() {
+                let from = out.len();
+                bytes_of(&script, out);
+                bytes_of(&path, out);
+                if out.len() == from {
                     out.push(b'/');
                 }
             });
             if let Some(query) = text(&query).filter(|query| !query.is_empty()) {
-                span.str_with(&semconv::URL_QUERY, |out| redact::url_query(query.as_bytes(), out));
-            }
-            let scheme = text(&scheme).unwrap_or("http");
-            span.str(&semconv::URL_SCHEME, scheme);
-            let (address, port) = match text(&host) {
-                Some(host) => {
-                    let (address, port) = redact::split_host_port(host);
-                    (address, port.or_else(|| redact::default_port(scheme)))
-                }
-                None => (text(&server).unwrap_or(""), text(&server_port).and_then(|port| port.parse().ok())),
-            };
-            if !address.is_empty() {
-                span.str(&semconv::SERVER_ADDRESS, address);
-                if let Some(port) = port {
-                    span.int(&semconv::SERVER_PORT, i64::from(port));
-                }
-            }
-            if let Some(protocol) = text(&protocol) {
-                span.str(&semconv::NETWORK_PROTOCOL_VERSION, http::protocol_version(protocol));
+                span.str_with(&semconv::URL_QUERY, |out| match query.is_ascii() {
+                    true => redact::url_query(query.as_bytes(), out),
+                    false => {
+                        let mut bytes = Vec::with_capacity(query.len());
+                        latin1(query, &mut bytes);
+                        redact::url_query(&bytes, out);
+                    }
+                });
             }
             let peer = text(&peer).filter(|peer| !peer.is_empty());
-            let client = match &forwarded {
-                Some((rfc, header)) => {
-                    header.to_str().ok().and_then(|header| http::forwarded_for(header, *rfc))
-                }
-                None => None,
-            };
-            if let Some(client) = client.or(peer) {
-                span.str(&semconv::CLIENT_ADDRESS, client);
+            origin.describe(span, peer);
+            if let Some(protocol) = text(&protocol) {
+                span.str(&semconv::NETWORK_PROTOCOL_VERSION, http::protocol_version(protocol));
             }
             if let Some(peer) = peer {
                 span.str(&semconv::NETWORK_PEER_ADDRESS, peer);
@@ -113,15 +112,16 @@ impl<'py> Environ<'_, 'py> {
                     span.int(&semconv::NETWORK_PEER_PORT, i64::from(port));
                 }
             }
-            if let Some(agent) = text(&agent) {
-                span.str(&semconv::USER_AGENT_ORIGINAL, agent);
+            if agent.is_some() {
+                span.str_with(&semconv::USER_AGENT_ORIGINAL, |out| bytes_of(&agent, out));
             }
         });
     }
 
-    /// The path that the application is mounted at.
-    pub fn script_name(&self) -> Option<Bound<'py, PyString>> {
-        self.get(intern!(self.0.py(), "SCRIPT_NAME"))
+    /// The method, and the path that the application is mounted at.
+    pub fn method_and_root(&self) -> (Option<Bound<'py, PyString>>, Option<Bound<'py, PyString>>) {
+        let py = self.0.py();
+        (self.get(intern!(py, "REQUEST_METHOD")), self.get(intern!(py, "SCRIPT_NAME")))
     }
 
     /// Whether a response body is what the server made for sending a file.
@@ -131,17 +131,96 @@ impl<'py> Environ<'_, 'py> {
     }
 }
 
+/// Scheme, host and client as the first proxy saw them, else as the server did (HTTP semantic conventions, "Setting
+/// `server.address` and `server.port` attributes").
+struct Origin<'py> {
+    forwarded: Option<Bound<'py, PyString>>,
+    forwarded_for: Option<Bound<'py, PyString>>,
+    forwarded_host: Option<Bound<'py, PyString>>,
+    forwarded_proto: Option<Bound<'py, PyString>>,
+    scheme: Option<Bound<'py, PyString>>,
+    host: Option<Bound<'py, PyString>>,
+    server: Option<(Bound<'py, PyString>, Option<Bound<'py, PyString>>)>,
+}
+
+impl<'py> Origin<'py> {
+    fn of(environ: &Environ<'_, 'py>) -> Self {
+        let py = environ.0.py();
+        let host = environ.get(intern!(py, "HTTP_HOST")).filter(|host| !host.is_empty().unwrap_or(true));
+        let server = match host {
+            Some(_) => None,
+            None => environ
+                .get(intern!(py, "SERVER_NAME"))
+                .map(|name| (name, environ.get(intern!(py, "SERVER_PORT")))),
+        };
+        Self {
+            forwarded: environ.get(intern!(py, "HTTP_FORWARDED")),
+            forwarded_for: environ.get(intern!(py, "HTTP_X_FORWARDED_FOR")),
+            forwarded_host: environ.get(intern!(py, "HTTP_X_FORWARDED_HOST")),
+            forwarded_proto: environ.get(intern!(py, "HTTP_X_FORWARDED_PROTO")),
+            scheme: environ.get(intern!(py, "wsgi.url_scheme")),
+            host,
+            server,
+        }
+    }
+
+    fn describe(&self, span: &mut ActiveSpan, peer: Option<&str>) {
+        let forwarded = text(&self.forwarded);
+        let proto = forwarded
+            .and_then(|header| http::forwarded(header, "proto"))
+            .or_else(|| text(&self.forwarded_proto).and_then(http::first_forwarded))
+            .and_then(|proto| ["https", "http"].into_iter().find(|known| known.eq_ignore_ascii_case(proto)));
+        let scheme = proto.or(text(&self.scheme)).unwrap_or("http");
+        span.str(&semconv::URL_SCHEME, scheme);
+        let host = forwarded
+            .and_then(|header| http::forwarded(header, "host"))
+            .or_else(|| text(&self.forwarded_host).and_then(http::first_forwarded))
+            .or(text(&self.host));
+        let (address, port) = match (host, &self.server) {
+            (Some(host), _) => {
+                let (address, port) = redact::split_host_port(host);
+                (address, port.or_else(|| redact::default_port(scheme)))
+            }
+            (None, Some((name, port))) => {
+                (name.to_str().unwrap_or(""), text(port).and_then(|port| port.parse().ok()))
+            }
+            (None, None) => ("", None),
+        };
+        if !address.is_empty() {
+            span.str(&semconv::SERVER_ADDRESS, address);
+            if let Some(port) = port {
+                span.int(&semconv::SERVER_PORT, i64::from(port));
+            }
+        }
+        let client = forwarded
+            .and_then(|header| http::forwarded(header, "for"))
+            .or_else(|| text(&self.forwarded_for).and_then(http::first_forwarded))
+            .and_then(http::node_address);
+        if let Some(client) = client.or(peer) {
+            span.str(&semconv::CLIENT_ADDRESS, client);
+        }
+    }
+}
+
 fn text<'a>(value: &'a Option<Bound<'_, PyString>>) -> Option<&'a str> {
     value.as_ref()?.to_str().ok()
 }
 
-/// WSGI carries a path's bytes as Latin-1 (PEP 3333): here they are bytes again.
-fn latin1_path(path: &str, out: &mut Vec<u8>) {
-    if path.is_ascii() {
-        out.extend_from_slice(path.as_bytes());
-    } else if path.chars().all(|c| u32::from(c) < 256) {
-        out.extend(path.chars().map(|c| c as u8));
+fn bytes_of(value: &Option<Bound<'_, PyString>>, out: &mut Vec<u8>) {
+    match value.as_ref().map(|value| (value, value.to_str())) {
+        Some((_, Ok(text))) => latin1(text, out),
+        // Surrogates: what has a character stays.
+        Some((value, Err(_))) => out.extend_from_slice(value.to_string_lossy().as_bytes()),
+        None => {}
+    }
+}
+
+/// WSGI carries bytes as Latin-1 (PEP 3333): here they are bytes again.
+#[inline]
+pub fn latin1(text: &str, out: &mut Vec<u8>) {
+    if text.is_ascii() || text.chars().any(|c| u32::from(c) > 255) {
+        out.extend_from_slice(text.as_bytes());
     } else {
-        out.extend_from_slice(path.as_bytes());
+        out.extend(text.chars().map(|c| c as u8));
     }
 }

@@ -10,15 +10,17 @@ use agent_core::semconv;
 use agent_core::span::{SpanKind, SpanSpec};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyAny, PyDict, PyList, PyString, PyTuple};
 
 use crate::breaker::Breaker;
 use crate::current::{self, Span};
 use crate::exception;
-use crate::http;
+use crate::hook;
+use crate::http::{self, Method};
 use crate::instrumentations::{Instrumentation, Target};
 use crate::wrapper::{self, Call, HookResult};
-use crate::wsgi::Environ;
+use crate::wsgi::{self, Environ};
 
 /// The library.
 pub static LIBRARY: Instrumentation = Instrumentation {
@@ -37,24 +39,15 @@ static SPEC: SpanSpec = SpanSpec { name: "HTTP", kind: SpanKind::Server, scope: 
 
 fn wsgi_app(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
-    let environ = match call.argument(1, intern!(py, "environ")).map(|environ| environ.to_owned()) {
-        Some(environ) => environ,
-        None => {
-            call.proceed();
-            return Ok(());
-        }
-    };
-    let Ok(environ) = environ.cast::<PyDict>() else {
+    let environ = call.argument(1, intern!(py, "environ")).map(|environ| environ.to_owned());
+    let Some(environ) = environ.as_ref().and_then(|environ| environ.cast::<PyDict>().ok()).map(Environ)
+    else {
         call.proceed();
         return Ok(());
     };
-    let environ = Environ(environ);
     let in_force = current::current(py);
-    // An application inside another one, on the same request: the outer span is the request's.
-    let adopted =
-        in_force.as_ref().is_some_and(|span| span.note().subject.load(Ordering::Relaxed) == environ.subject());
-    let span = if adopted { None } else { environ.start(&SPEC) };
-    let Some(span) = span else {
+    // None: an application inside another one, on the same request. The outer span is the request's.
+    let Some(span) = environ.start(&SPEC, &in_force) else {
         call.proceed();
         return Ok(());
     };
@@ -66,6 +59,8 @@ fn wsgi_app(call: &mut Call<'_>) -> HookResult {
         let _entered = span.enter(in_force);
         call.proceed();
     }
+    // From here on an equal address is another request's.
+    span.note().subject.store(0, Ordering::Relaxed);
     if !recording {
         return Ok(());
     }
@@ -95,17 +90,14 @@ fn wsgi_app(call: &mut Call<'_>) -> HookResult {
 
 fn full_dispatch_request(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
-    let span = current::current(py).filter(|span| span.note().subject.load(Ordering::Relaxed) != 0);
-    let Some(span) = span.filter(Span::is_recording) else {
+    let Some(span) = wsgi::server_span(py).filter(Span::is_recording) else {
         call.proceed();
         return Ok(());
     };
-    let request = request(py, call)?;
-    if let Some(request) = &request
-        && let Some(rule) = request.getattr_opt(intern!(py, "url_rule"))?
-        && !rule.is_none()
-    {
-        set_route(py, &span, request, &rule)?;
+    // Newer releases pass the context, whose request has the matched rule by now.
+    let context = call.arg(1).map(|context| context.to_owned()).or_else(|| context_in_force(py));
+    if let Some(request) = context.and_then(|context| attribute(&context, intern!(py, "request"))) {
+        set_route(py, &span, &request);
     }
     call.proceed();
     if let Some(response) = call.result() {
@@ -116,12 +108,11 @@ fn full_dispatch_request(call: &mut Call<'_>) -> HookResult {
 
 fn handle_exception(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
-    let span = current::current(py).filter(|span| span.note().subject.load(Ordering::Relaxed) != 0);
-    let Some(span) = span.filter(Span::is_recording) else {
+    let Some(span) = wsgi::server_span(py).filter(Span::is_recording) else {
         call.proceed();
         return Ok(());
     };
-    // Later releases pass a context before the exception.
+    // Newer releases pass the context before the exception.
     let error = call.arg(2).or_else(|| call.argument(1, intern!(py, "e"))).map(|error| error.to_owned());
     if let Some(error) = error {
         record(&span, &error);
@@ -133,6 +124,7 @@ fn handle_exception(call: &mut Call<'_>) -> HookResult {
     Ok(())
 }
 
+#[cold]
 fn record(span: &Span<'_>, error: &Bound<'_, PyAny>) {
     if !span.note().failed.swap(true, Ordering::Relaxed) {
         let details = exception::Details::of(error);
@@ -141,6 +133,7 @@ fn record(span: &Span<'_>, error: &Bound<'_, PyAny>) {
 }
 
 /// The exception left the application: the server answers, we do not know what.
+#[cold]
 fn failed(span: &Span<'_>, error: &Bound<'_, PyAny>) {
     if exception::is_cancellation(error) {
         return;
@@ -150,68 +143,91 @@ fn failed(span: &Span<'_>, error: &Bound<'_, PyAny>) {
     span.with(|span| exception::set_error(span, &type_name, ""));
 }
 
+/// An attribute of an object of the application: whatever goes wrong there, it has none.
+#[inline]
+fn attribute<'py>(of: &Bound<'py, PyAny>, name: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
+    of.getattr_opt(name).ok().flatten().filter(|value| !value.is_none())
+}
+
 fn note_response(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
-    let Ok(Some(code)) = response.getattr_opt(intern!(py, "status_code")) else { return };
-    if let Ok(code) = code.extract::<u16>() {
+    // What the property `status_code` returns.
+    let code = attribute(response, intern!(py, "_status_code"))
+        .or_else(|| attribute(response, intern!(py, "status_code")));
+    if let Some(code) = code.and_then(|code| code.extract::<u16>().ok()) {
         span.note().status.store(code, Ordering::Relaxed);
     }
-    let ready = match response.getattr_opt(intern!(py, "response")) {
-        Ok(Some(body)) => body.is_exact_instance_of::<PyList>() || body.is_exact_instance_of::<PyTuple>(),
-        _ => false,
+    let ready = attribute(response, intern!(py, "response"))
+        .is_some_and(|body| body.is_exact_instance_of::<PyList>() || body.is_exact_instance_of::<PyTuple>());
+    // What is passed through (a file) is the server's own business, and has to reach it untouched.
+    let streamed = if ready {
+        attribute(response, intern!(py, "_on_close"))
+            .is_some_and(|callbacks| callbacks.len().is_ok_and(|count| count > 0))
+    } else {
+        !attribute(response, intern!(py, "direct_passthrough"))
+            .is_some_and(|passed| passed.is_truthy().unwrap_or(false))
     };
-    let callbacks = response.getattr_opt(intern!(py, "_on_close")).ok().flatten();
-    let callbacks = callbacks.is_some_and(|callbacks| callbacks.len().is_ok_and(|count| count > 0));
-    span.note().streamed.store(!ready || callbacks, Ordering::Relaxed);
+    span.note().streamed.store(streamed, Ordering::Relaxed);
 }
 
-/// The request in force: newer releases pass its context, older ones keep it in a context variable.
-fn request<'py>(py: Python<'py>, call: &Call<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    if let Some(context) = call.arg(1) {
-        return context.getattr_opt(intern!(py, "request"));
+/// The request's context where it is not passed: in a context variable or, before 2.2, on a stack.
+fn context_in_force(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    static GET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let find = || globals(py).and_then(|globals| getter(&globals)).map(Bound::unbind).ok_or(());
+    let known = GET.get_or_try_init(py, find).ok();
+    if let Some(context) = known.and_then(|get| get.bind(py).call0().ok()) {
+        return Some(context);
     }
-    let modules = PyModule::import(py, intern!(py, "sys"))?.getattr(intern!(py, "modules"))?;
-    let Some(globals) = modules.cast::<PyDict>()?.get_item(intern!(py, "flask.globals"))? else { return Ok(None) };
-    for name in [intern!(py, "_cv_app"), intern!(py, "_cv_request")] {
-        if let Some(variable) = globals.getattr_opt(name)?
-            && let Ok(context) = variable.call_method0(intern!(py, "get"))
-            && let Some(request) = context.getattr_opt(intern!(py, "request"))?
-        {
-            return Ok(Some(request));
+    let globals = globals(py)?;
+    match getter(&globals) {
+        // Flask imported a second time has another variable.
+        Some(get) => get.call0().ok(),
+        None => {
+            let stack = globals.get_item(intern!(py, "_request_ctx_stack")).ok()??;
+            attribute(&stack, intern!(py, "top"))
         }
     }
-    // Flask before 2.2.
-    let Some(stack) = globals.getattr_opt(intern!(py, "_request_ctx_stack"))? else { return Ok(None) };
-    stack.getattr(intern!(py, "top"))?.getattr_opt(intern!(py, "request"))
 }
 
-fn set_route(
-    py: Python<'_>,
-    span: &Span<'_>,
-    request: &Bound<'_, PyAny>,
-    rule: &Bound<'_, PyAny>,
-) -> PyResult<()> {
-    let route = rule.getattr(intern!(py, "rule"))?;
-    let environ = request.getattr(intern!(py, "environ"))?;
-    let environ = environ.cast::<PyDict>()?;
-    let script = Environ(environ).script_name();
-    let method = environ.get_item(intern!(py, "REQUEST_METHOD"))?;
-    let route = route.cast::<PyString>()?;
-    let (Ok(route), script) = (route.to_str(), script.as_ref().and_then(|script| script.to_str().ok())) else {
-        return Ok(());
+fn globals(py: Python<'_>) -> Option<Bound<'_, PyDict>> {
+    let module = hook::imported(py, "flask.globals").ok()??;
+    module.getattr(intern!(py, "__dict__")).ok()?.cast_into().ok()
+}
+
+fn getter<'py>(globals: &Bound<'py, PyDict>) -> Option<Bound<'py, PyAny>> {
+    let named = |name| globals.get_item(name).ok().flatten();
+    named("_cv_request").or_else(|| named("_cv_app"))?.getattr(intern!(globals.py(), "get")).ok()
+}
+
+fn set_route(py: Python<'_>, span: &Span<'_>, request: &Bound<'_, PyAny>) {
+    let (Some(rule), Some(environ)) =
+        (attribute(request, intern!(py, "url_rule")), attribute(request, intern!(py, "environ")))
+    else {
+        return;
     };
-    let script = script.unwrap_or("").trim_end_matches('/');
-    let method = method.as_ref().and_then(|method| method.cast::<PyString>().ok()?.to_str().ok()).unwrap_or("HTTP");
+    let Some(rule) = attribute(&rule, intern!(py, "rule")) else { return };
+    let (Ok(rule), Ok(environ)) = (rule.cast::<PyString>(), environ.cast::<PyDict>()) else { return };
+    let (method, root) = Environ(environ).method_and_root();
+    let Ok(rule) = rule.to_str() else { return };
+    let method = method
+        .as_ref()
+        .and_then(|method| method.to_str().ok())
+        .map_or("HTTP", |method| Method::of(method).in_name());
+    let root = root.as_ref().and_then(|root| root.to_str().ok()).unwrap_or("").trim_end_matches('/');
+    let routed = span.note().routed.swap(true, Ordering::Relaxed);
     span.with(|span| {
         span.name_with(|out| {
-            out.extend_from_slice(http::Method::of(method).in_name().as_bytes());
+            out.extend_from_slice(method.as_bytes());
             out.push(b' ');
-            out.extend_from_slice(script.as_bytes());
-            out.extend_from_slice(route.as_bytes());
+            wsgi::latin1(root, out);
+            out.extend_from_slice(rule.as_bytes());
         });
+        if routed {
+            // An application inside another one knows the rest of the path.
+            span.replace(semconv::HTTP_ROUTE.name());
+        }
         span.str_with(&semconv::HTTP_ROUTE, |out| {
-            out.extend_from_slice(script.as_bytes());
-            out.extend_from_slice(route.as_bytes());
+            wsgi::latin1(root, out);
+            out.extend_from_slice(rule.as_bytes());
         });
     });
-    Ok(())
 }

@@ -1,8 +1,10 @@
 //! requests: one CLIENT span for each request sent, a redirect's hops as siblings.
 //!
-//! `Session.send` calls itself for every hop from inside `resolve_redirects`, which it calls for every response, with
-//! the headers just read: there the span ends.
+//! `Session.send` calls an adapter and then itself, for every hop, from inside `resolve_redirects`, which it calls for
+//! every response. The span ends as soon as the headers are read: when `HTTPAdapter.send` returns or, with an adapter
+//! that is none, at `resolve_redirects`. Hooks of the application run after that, and what they send is their own.
 
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
 use agent_core::Key;
@@ -11,11 +13,12 @@ use agent_core::semconv;
 use agent_core::span::{SpanKind, SpanSpec};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyAny, PyDict, PyString};
+use pyo3::types::{PyAny, PyBytes, PyDict, PyString};
 
 use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span};
 use crate::exception;
+use crate::hook;
 use crate::http::{self, Method};
 use crate::instrumentations::{Instrumentation, Target};
 use crate::wrapper::{Call, HookResult};
@@ -28,6 +31,7 @@ pub static LIBRARY: Instrumentation = Instrumentation {
     targets: &[
         Target::call("requests.sessions", "Session.send", send),
         Target::call("requests.sessions", "SessionRedirectMixin.resolve_redirects", resolve_redirects),
+        Target::call("requests.adapters", "HTTPAdapter.send", adapter_send),
     ],
 };
 
@@ -35,29 +39,93 @@ static SCOPE: Key = Key::new("remora.requests");
 static SPEC: SpanSpec = SpanSpec { name: "HTTP", kind: SpanKind::Client, scope: &SCOPE };
 
 fn send(call: &mut Call<'_>) -> HookResult {
-    let py = call.py();
-    let in_force = current::current(py);
+    let in_force = current::current(call.py());
     if in_force.as_ref().is_some_and(|span| span.covers(Exit::Http, http::CLIENT)) {
         call.proceed();
         return Ok(());
     }
-    let resends = in_force.as_ref().map_or(0, |span| match span.note().resends.load(Ordering::Relaxed) {
-        0 => 0,
-        hop => {
-            span.note().resends.store(hop.saturating_add(1), Ordering::Relaxed);
-            hop
-        }
-    });
+    let resends = in_force.as_ref().map_or(0, next_resend);
     let parent = if resends > 0 { in_force.as_ref().and_then(Span::outer) } else { in_force.clone() };
-    let Some(span) = current::start(py, &SPEC, &parent) else {
+    exchange(call, in_force, parent, resends);
+    Ok(())
+}
+
+fn adapter_send(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    let Some(span) = current::current(py) else {
         call.proceed();
         return Ok(());
     };
-    if let Some(request) = call.argument(1, intern!(py, "request")) {
-        if span.is_recording() {
-            describe(py, &span, &request, resends)?;
+    if is_open(&span) {
+        call.proceed();
+        if let Some(response) = call.result() {
+            answered(py, &span, &response);
         }
-        inject(py, &span, &request)?;
+        return Ok(());
+    }
+    // The answer is there and the same `Session.send` sends again: an authentication round trip.
+    if is_answered(&span) && span.is_sampled() {
+        span.note().resends.fetch_max(1, Ordering::Relaxed);
+        let resends = next_resend(&span);
+        let parent = span.outer();
+        exchange(call, Some(span), parent, resends);
+        return Ok(());
+    }
+    call.proceed();
+    Ok(())
+}
+
+fn resolve_redirects(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    if let Some(span) = current::current(py) {
+        if is_open(&span)
+            && let Some(response) = call.argument(1, intern!(py, "resp"))
+        {
+            answered(py, &span, &response);
+        }
+        if is_answered(&span) {
+            // From here on `send` inside this span is a hop: a sibling.
+            span.note().resends.fetch_max(1, Ordering::Relaxed);
+        }
+    }
+    call.proceed();
+    Ok(())
+}
+
+/// Whether it is a span of this library whose answer is not there yet.
+fn is_open(span: &Span<'_>) -> bool {
+    span.covers(Exit::Http, http::CLIENT - 1) && !span.covers(Exit::Http, http::CLIENT)
+}
+
+/// Whether it is a span of this library whose answer is there.
+fn is_answered(span: &Span<'_>) -> bool {
+    span.note().answered.load(Ordering::Relaxed)
+}
+
+/// The ordinal of the request to be sent among those that `span` led to; 0 where it has led to none.
+fn next_resend(span: &Span<'_>) -> u16 {
+    let counter = &span.note().resends;
+    let ordinal = counter.load(Ordering::Relaxed);
+    if ordinal > 0 {
+        counter.store(ordinal.saturating_add(1), Ordering::Relaxed);
+    }
+    ordinal
+}
+
+/// Sends one request under a span of its own.
+fn exchange<'py>(call: &mut Call<'py>, in_force: Option<Span<'py>>, parent: Option<Span<'py>>, resends: u16) {
+    let py = call.py();
+    let Some(span) = current::start(py, &SPEC, &parent) else {
+        call.proceed();
+        return;
+    };
+    let recording = span.is_recording();
+    if let Some(request) = call.argument(1, intern!(py, "request")) {
+        if recording {
+            describe(py, &span, &request, resends);
+        }
+        // A request that takes no header goes out without one.
+        let _ = inject(py, &span, &request);
     }
     span.mark(Exit::Http, http::CLIENT);
     span.set_outer(parent.as_ref());
@@ -65,82 +133,104 @@ fn send(call: &mut Call<'_>) -> HookResult {
         let _entered = span.enter(in_force);
         call.proceed();
     }
-    span.unmark();
-    if span.is_recording() {
+    if !recording {
+        span.unmark();
+    } else if is_open(&span) {
         if let Some(error) = call.error() {
-            failed(py, &span, &error)?;
+            failed(py, &span, &error);
         } else if let Some(response) = call.result() {
-            finish(py, &span, &response)?;
+            answered(py, &span, &response);
         }
         span.finish();
-    }
-    Ok(())
-}
-
-fn resolve_redirects(call: &mut Call<'_>) -> HookResult {
-    let py = call.py();
-    if let Some(span) = current::current(py)
-        && span.covers(Exit::Http, http::CLIENT - 1)
-        && let Some(response) = call.argument(1, intern!(py, "resp"))
-    {
-        if span.is_recording() {
-            finish(py, &span, &response)?;
-        }
-        // From here on `send` inside this span is a hop: a sibling.
         span.unmark();
-        span.note().resends.store(1, Ordering::Relaxed);
     }
-    call.proceed();
-    Ok(())
 }
 
-fn describe(py: Python<'_>, span: &Span<'_>, request: &Bound<'_, PyAny>, resends: u16) -> PyResult<()> {
-    let method = request.getattr(intern!(py, "method"))?;
-    let url = request.getattr(intern!(py, "url"))?;
-    let method = method.cast::<PyString>().ok().and_then(|text| text.to_str().ok());
-    let url = url.cast::<PyString>().ok().and_then(|text| text.to_str().ok());
+/// An attribute of an object of the application: whatever goes wrong there, it has none.
+#[inline]
+fn attribute<'py>(of: &Bound<'py, PyAny>, name: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
+    of.getattr_opt(name).ok().flatten().filter(|value| !value.is_none())
+}
+
+fn text<'a>(value: &'a Option<Bound<'_, PyAny>>) -> Option<&'a str> {
+    let value = value.as_ref()?;
+    match value.cast::<PyString>() {
+        Ok(text) => text.to_str().ok(),
+        Err(_) => std::str::from_utf8(value.cast::<PyBytes>().ok()?.as_bytes()).ok(),
+    }
+}
+
+fn describe(py: Python<'_>, span: &Span<'_>, request: &Bound<'_, PyAny>, resends: u16) {
+    let method = attribute(request, intern!(py, "method"));
+    let url = attribute(request, intern!(py, "url"));
+    let (method, url) = (text(&method), text(&url));
+    span.note().sent_before.store(resends, Ordering::Relaxed);
     span.with(|span| {
-        if let Some(method) = method.map(Method::of) {
-            span.name(method.in_name());
-            method.set(span);
-        }
-        if let Some(url) = url {
-            span.str_with(&semconv::URL_FULL, |out| redact::url_full(url, out));
-            let parts = redact::split_url(url);
-            if !parts.host.is_empty() {
+        Method::of(method.unwrap_or_default()).set(span);
+        let Some(url) = url else { return };
+        span.str_with(&semconv::URL_FULL, |out| redact::url_full(url, out));
+        let parts = redact::split_url(url);
+        match socket_path(parts.host) {
+            Some(path) => span.str(&semconv::SERVER_ADDRESS, &path),
+            None if !parts.host.is_empty() => {
                 span.str(&semconv::SERVER_ADDRESS, parts.host);
                 if let Some(port) = parts.port {
                     span.int(&semconv::SERVER_PORT, i64::from(port));
                 }
             }
-        }
-        if resends > 0 {
-            span.int(&semconv::HTTP_REQUEST_RESEND_COUNT, i64::from(resends));
+            None => {}
         }
     });
-    Ok(())
+}
+
+/// A Unix domain socket, whose path adapters for it take in the place of the host, percent-encoded.
+fn socket_path(host: &str) -> Option<Cow<'_, str>> {
+    let encoded = host.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("%2f"));
+    encoded.then(|| http::percent_decoded(host))
 }
 
 fn inject<'py>(py: Python<'py>, span: &Span<'py>, request: &Bound<'py, PyAny>) -> PyResult<()> {
     let mut headers = request.getattr(intern!(py, "headers"))?;
     if headers.is_none() {
-        let modules = PyModule::import(py, intern!(py, "sys"))?.getattr(intern!(py, "modules"))?;
-        let Some(structures) = modules.cast::<PyDict>()?.get_item(intern!(py, "requests.structures"))? else {
-            return Ok(());
-        };
+        let Some(structures) = hook::imported(py, "requests.structures")? else { return Ok(()) };
         headers = structures.getattr(intern!(py, "CaseInsensitiveDict"))?.call0()?;
         request.setattr(intern!(py, "headers"), &headers)?;
     }
-    http::inject(py, span, |name, value| headers.set_item(name, value))
+    let plain = headers.cast_exact::<PyDict>().ok().cloned();
+    http::inject(py, span, |name, value| {
+        if let Some(plain) = &plain {
+            remove_in_any_case(plain, name)?;
+        }
+        headers.set_item(name, value)
+    })
 }
 
-/// Sets what the response says and ends the span.
-fn finish(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) -> PyResult<()> {
-    let code: Option<u16> = response.getattr(intern!(py, "status_code"))?.extract().ok();
-    let raw = response.getattr_opt(intern!(py, "raw"))?;
-    let version: Option<i64> =
-        raw.as_ref().and_then(|raw| raw.getattr_opt(intern!(py, "version")).ok().flatten()?.extract().ok());
-    let retried = raw.as_ref().and_then(|raw| retries(py, raw).ok()).unwrap_or(0);
+/// A plain dictionary can hold a header's name in several cases: all of them would be sent.
+fn remove_in_any_case(headers: &Bound<'_, PyDict>, name: &Bound<'_, PyString>) -> PyResult<()> {
+    let name = name.to_str()?;
+    for key in headers.keys() {
+        if text(&Some(key.clone())).is_some_and(|key| key.eq_ignore_ascii_case(name)) {
+            headers.del_item(key)?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets what the response says and ends the span: what follows under it is recorded again.
+fn answered(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
+    if span.is_recording() {
+        finish(py, span, response);
+    }
+    span.unmark();
+    span.note().answered.store(true, Ordering::Relaxed);
+}
+
+fn finish(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
+    let code = status_code(py, response);
+    let raw = attribute(response, intern!(py, "raw"));
+    let version = raw.as_ref().and_then(|raw| attribute(raw, intern!(py, "version"))?.extract::<u16>().ok());
+    let before = usize::from(span.note().sent_before.load(Ordering::Relaxed));
+    let resends = before + raw.as_ref().and_then(|raw| retries(py, raw)).unwrap_or(0);
     span.with(|span| {
         if let Some(code) = code {
             http::set_status_code(span, code, 400);
@@ -149,39 +239,44 @@ fn finish(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) -> PyRes
             Some(10) => span.str(&semconv::NETWORK_PROTOCOL_VERSION, "1.0"),
             Some(11) => span.str(&semconv::NETWORK_PROTOCOL_VERSION, "1.1"),
             Some(20) => span.str(&semconv::NETWORK_PROTOCOL_VERSION, "2"),
+            Some(30) => span.str(&semconv::NETWORK_PROTOCOL_VERSION, "3"),
             _ => {}
         }
-        if retried > 0 {
-            span.replace(semconv::HTTP_REQUEST_RESEND_COUNT.name());
-            span.int(&semconv::HTTP_REQUEST_RESEND_COUNT, retried as i64);
+        if resends > 0 {
+            span.int(&semconv::HTTP_REQUEST_RESEND_COUNT, resends as i64);
         }
         span.finish();
     });
-    Ok(())
+}
+
+fn status_code(py: Python<'_>, response: &Bound<'_, PyAny>) -> Option<u16> {
+    attribute(response, intern!(py, "status_code"))?.extract().ok()
 }
 
 /// How often urllib3 sent the request again below us.
-fn retries(py: Python<'_>, raw: &Bound<'_, PyAny>) -> PyResult<usize> {
-    let Some(retries) = raw.getattr_opt(intern!(py, "retries"))? else { return Ok(0) };
-    match retries.getattr_opt(intern!(py, "history"))? {
-        Some(history) => history.len(),
-        None => Ok(0),
-    }
+fn retries(py: Python<'_>, raw: &Bound<'_, PyAny>) -> Option<usize> {
+    attribute(&attribute(raw, intern!(py, "retries"))?, intern!(py, "history"))?.len().ok()
 }
 
 #[cold]
-fn failed(py: Python<'_>, span: &Span<'_>, error: &Bound<'_, PyAny>) -> PyResult<()> {
-    if let Ok(response) = error.getattr(intern!(py, "response"))
-        && !response.is_none()
-        && let Ok(code) = response.getattr(intern!(py, "status_code"))
-        && let Ok(code) = code.extract::<u16>()
-    {
-        span.with(|span| span.int(&semconv::HTTP_RESPONSE_STATUS_CODE, i64::from(code)));
-    }
-    if !exception::is_cancellation(error) {
-        let type_name = exception::type_name(error);
-        span.with(|span| exception::set_error(span, &type_name, ""));
-    }
-    Ok(())
+fn failed(py: Python<'_>, span: &Span<'_>, error: &Bound<'_, PyAny>) {
+    let code = attribute(error, intern!(py, "response")).and_then(|response| status_code(py, &response));
+    let type_name = (!exception::is_cancellation(error)).then(|| exception::type_name(error));
+    let resends = span.note().sent_before.load(Ordering::Relaxed);
+    span.with(|span| {
+        match (code, &type_name) {
+            (Some(code), _) if code >= 400 => http::set_status_code(span, code, 400),
+            (code, type_name) => {
+                if let Some(code) = code {
+                    span.int(&semconv::HTTP_RESPONSE_STATUS_CODE, i64::from(code));
+                }
+                if let Some(type_name) = type_name {
+                    exception::set_error(span, type_name, "");
+                }
+            }
+        }
+        if resends > 0 {
+            span.int(&semconv::HTTP_REQUEST_RESEND_COUNT, i64::from(resends));
+        }
+    });
 }
-

@@ -3,8 +3,10 @@
 //! Its types are C types: the methods are patched in the types' own dictionaries, so that `type(connection)`,
 //! subclasses and factories stay what they are. Nothing inside a call starts spans, so the span is not put in force.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Mutex;
 
 use agent_core::Key;
 use agent_core::semconv;
@@ -12,11 +14,12 @@ use agent_core::span::{SpanKind, SpanSpec};
 use agent_core::sql::Dialect;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::breaker::Breaker;
 use crate::current::{self, Exit};
 use crate::database;
+use crate::http;
 use crate::instrumentations::{Instrumentation, Target};
 use crate::wrapper::{Call, HookResult};
 
@@ -30,71 +33,142 @@ pub static LIBRARY: Instrumentation = Instrumentation {
         Target { optional: true, ..Target::call("_sqlite3", "connect", connect) },
         Target { optional: true, ..Target::call("sqlite3.dbapi2", "connect", connect) },
         Target { optional: true, ..Target::call("sqlite3", "connect", connect) },
-        Target::call("sqlite3.dbapi2", "Cursor.execute", execute),
-        Target::call("sqlite3.dbapi2", "Cursor.executemany", executemany),
-        Target::call("sqlite3.dbapi2", "Cursor.executescript", executescript),
-        Target::call("sqlite3.dbapi2", "Connection.execute", execute),
-        Target::call("sqlite3.dbapi2", "Connection.executemany", executemany),
-        Target::call("sqlite3.dbapi2", "Connection.executescript", executescript),
+        Target::call("sqlite3.dbapi2", "Cursor.execute", cursor_execute),
+        Target::call("sqlite3.dbapi2", "Cursor.executemany", cursor_executemany),
+        Target::call("sqlite3.dbapi2", "Cursor.executescript", cursor_executescript),
+        Target::call("sqlite3.dbapi2", "Connection.execute", connection_execute),
+        Target::call("sqlite3.dbapi2", "Connection.executemany", connection_executemany),
+        Target::call("sqlite3.dbapi2", "Connection.executescript", connection_executescript),
     ],
 };
 
 static SCOPE: Key = Key::new("remora.sqlite3");
 static SPEC: SpanSpec = SpanSpec { name: "sqlite", kind: SpanKind::Client, scope: &SCOPE };
 
-/// The file of each connection made by `connect`, by address: a connection has no attribute for it and takes no weak
-/// reference. A later `connect` at the same address overwrites; the oldest half goes when it is full.
+/// The file of each connection made by `connect`, by address: a connection has no attribute for it and takes neither an
+/// attribute nor a weak reference. The next `connect` at the same address overwrites.
 // Held for a look-up only, never across a call into Python; contended, it is passed by.
-static NAMESPACES: Mutex<Option<HashMap<usize, Arc<str>>>> = Mutex::new(None);
-const MAX_NAMESPACES: usize = 4096;
+static NAMESPACES: Mutex<Option<HashMap<usize, Box<str>, BuildHasherDefault<AddressHasher>>>> =
+    Mutex::new(None);
+/// About as many connections as can be open at once.
+const MAX_NAMESPACES: usize = 16 * 1024;
+
+/// Spreads an address over a word.
+#[derive(Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_usize(usize::from(*byte));
+        }
+    }
+
+    fn write_usize(&mut self, address: usize) {
+        let mixed = (self.0 ^ address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+}
 
 fn connect(call: &mut Call<'_>) -> HookResult {
     call.proceed();
     let py = call.py();
-    let (Some(connection), Some(database)) = (call.result(), call.argument(0, intern!(py, "database"))) else {
+    let (Some(connection), Some(database)) = (call.result(), call.argument(0, intern!(py, "database")))
+    else {
         return Ok(());
     };
-    let path = match database.cast::<PyString>() {
-        Ok(text) => text.to_string_lossy().into_owned(),
-        Err(_) => match database.call_method0(intern!(py, "__fspath__")) {
-            Ok(path) => path.cast::<PyString>()?.to_string_lossy().into_owned(),
-            Err(_) => return Ok(()),
-        },
-    };
-    let namespace = namespace(&path);
+    let path = path_text(&database);
+    let namespace = path.as_deref().map(namespace).filter(|name| !name.is_empty());
     if let Ok(mut all) = NAMESPACES.try_lock() {
         let all = all.get_or_insert_default();
-        if all.len() >= MAX_NAMESPACES {
-            all.clear();
+        let address = connection.as_ptr() as usize;
+        match namespace {
+            Some(name) if all.len() < MAX_NAMESPACES => {
+                all.insert(address, name.into());
+            }
+            // What stands there is another connection's, long gone.
+            _ => {
+                all.remove(&address);
+            }
         }
-        all.insert(connection.as_ptr() as usize, namespace.into());
     }
     Ok(())
 }
 
-/// The file's name without its folder; empty for a database in memory.
-fn namespace(database: &str) -> &str {
-    let path = database.strip_prefix("file:").unwrap_or(database);
-    let path = path.split(['?', '#']).next().unwrap_or(path);
-    if path.is_empty() || path == ":memory:" || database.contains("mode=memory") {
-        return "";
+fn path_text(path: &Bound<'_, PyAny>) -> Option<String> {
+    if let Ok(text) = path.cast::<PyString>() {
+        return Some(text.to_string_lossy().into_owned());
     }
+    if let Ok(bytes) = path.cast::<PyBytes>() {
+        return Some(String::from_utf8_lossy(bytes.as_bytes()).into_owned());
+    }
+    let path = path.call_method0(intern!(path.py(), "__fspath__")).ok()?;
+    if path.is_instance_of::<PyString>() || path.is_instance_of::<PyBytes>() {
+        path_text(&path)
+    } else {
+        None
+    }
+}
+
+/// The file's name without its folder; empty for a database in memory.
+fn namespace(database: &str) -> Cow<'_, str> {
+    let path = match database.strip_prefix("file:") {
+        None => Cow::Borrowed(database),
+        Some(uri) => {
+            let (path, query) =
+                uri.split_once('#').map_or(uri, |(uri, _)| uri).split_once('?').unwrap_or((uri, ""));
+            if query.split('&').any(|pair| pair == "mode=memory" || pair == "vfs=memdb") {
+                return Cow::Borrowed("");
+            }
+            http::percent_decoded(path)
+        }
+    };
+    match path {
+        _ if path == ":memory:" => Cow::Borrowed(""),
+        Cow::Borrowed(path) => Cow::Borrowed(file_name(path)),
+        Cow::Owned(path) => Cow::Owned(file_name(&path).to_owned()),
+    }
+}
+
+fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-fn execute(call: &mut Call<'_>) -> HookResult {
-    statement(call, Kind::One)
+fn cursor_execute(call: &mut Call<'_>) -> HookResult {
+    statement(call, Owner::Cursor, Kind::One)
 }
 
-fn executemany(call: &mut Call<'_>) -> HookResult {
-    statement(call, Kind::Many)
+fn cursor_executemany(call: &mut Call<'_>) -> HookResult {
+    statement(call, Owner::Cursor, Kind::Many)
 }
 
-fn executescript(call: &mut Call<'_>) -> HookResult {
-    statement(call, Kind::Script)
+fn cursor_executescript(call: &mut Call<'_>) -> HookResult {
+    statement(call, Owner::Cursor, Kind::Script)
 }
 
-#[derive(PartialEq)]
+fn connection_execute(call: &mut Call<'_>) -> HookResult {
+    statement(call, Owner::Connection, Kind::One)
+}
+
+fn connection_executemany(call: &mut Call<'_>) -> HookResult {
+    statement(call, Owner::Connection, Kind::Many)
+}
+
+fn connection_executescript(call: &mut Call<'_>) -> HookResult {
+    statement(call, Owner::Connection, Kind::Script)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Owner {
+    Cursor,
+    Connection,
+}
+
+#[derive(Clone, Copy, PartialEq)]
 enum Kind {
     One,
     Many,
@@ -102,35 +176,33 @@ enum Kind {
 }
 
 #[inline]
-fn statement(call: &mut Call<'_>, kind: Kind) -> HookResult {
+fn statement(call: &mut Call<'_>, owner: Owner, kind: Kind) -> HookResult {
     let py = call.py();
     let parent = current::current(py);
     let Some(span) = current::start_leaf(py, &SPEC, &parent, Exit::Database, database::DRIVER) else {
         call.proceed();
         return Ok(());
     };
-    let batch = match kind {
-        Kind::Many => call.arg(2).and_then(|rows| {
-            (rows.is_exact_instance_of::<PyList>() || rows.is_exact_instance_of::<PyTuple>())
-                .then(|| rows.len().ok())
-                .flatten()
-        }),
-        _ => None,
-    };
     if let Some(Ok(sql)) = call.arg(1).map(|sql| sql.cast::<PyString>()) {
-        let parameterised = kind == Kind::Many || call.arg(2).is_some();
+        let parameterised = match kind {
+            Kind::One => call.arg(2).is_some_and(|parameters| length(&parameters) != Some(0)),
+            Kind::Many => true,
+            Kind::Script => false,
+        };
         database::set_statement(&span, &sql, Dialect::Sqlite, parameterised);
     }
-    let file = call.arg(0).and_then(|this| {
-        let connection = match this.getattr_opt(intern!(py, "connection")) {
-            Ok(Some(connection)) => connection.as_ptr(),
-            _ => this.as_ptr(),
-        };
-        NAMESPACES.try_lock().ok()?.as_ref()?.get(&(connection as usize)).cloned()
+    let connection = call.arg(0).and_then(|this| match owner {
+        Owner::Connection => Some(this.as_ptr() as usize),
+        // Absent where a subclass has not called `__init__` of its base.
+        Owner::Cursor => Some(this.getattr_opt(intern!(py, "connection")).ok().flatten()?.as_ptr() as usize),
     });
+    let batch = if kind == Kind::Many { call.arg(2).and_then(|rows| length(&rows)) } else { None };
     span.with(|span| {
         span.str(&semconv::DB_SYSTEM_NAME, "sqlite");
-        if let Some(file) = &file {
+        if let Some(connection) = connection
+            && let Ok(all) = NAMESPACES.try_lock()
+            && let Some(file) = all.as_ref().and_then(|all| all.get(&connection))
+        {
             span.str(&semconv::DB_NAMESPACE, file);
         }
         if let Some(size) = batch.filter(|size| *size != 1) {
@@ -143,4 +215,16 @@ fn statement(call: &mut Call<'_>, kind: Kind) -> HookResult {
     }
     span.finish();
     Ok(())
+}
+
+/// The length of a container of the interpreter's own; asking another one would run the application's code.
+#[inline]
+fn length(value: &Bound<'_, PyAny>) -> Option<usize> {
+    if let Ok(tuple) = value.cast_exact::<PyTuple>() {
+        Some(tuple.len())
+    } else if let Ok(list) = value.cast_exact::<PyList>() {
+        Some(list.len())
+    } else {
+        value.cast_exact::<PyDict>().ok().map(|dict| dict.len())
+    }
 }
