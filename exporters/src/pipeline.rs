@@ -5,6 +5,7 @@
 //! call out. None is taken around a fork: a child only ever sees a pipeline of its own generation.
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -167,10 +168,17 @@ impl Pipeline {
                 .build();
             match runtime {
                 Ok(runtime) => {
-                    runtime.block_on(async {
-                        let signal = self.event.get().and_then(|fd| SignalFd::new(fd).ok());
-                        worker.run(self, signal.as_ref()).await;
-                    });
+                    let work = || {
+                        runtime.block_on(async {
+                            let signal = self.event.get().and_then(|fd| SignalFd::new(fd).ok());
+                            worker.run(self, signal.as_ref()).await;
+                        });
+                    };
+                    if catch_unwind(AssertUnwindSafe(work)).is_err() {
+                        self.config.log(Level::Error, "a fault in the exporter; it starts again");
+                        worker.recover(self);
+                        std::thread::sleep(Duration::from_secs(1));
+                    }
                     // A look-up of a name may still hang: it is not waited for.
                     runtime.shutdown_background();
                 }

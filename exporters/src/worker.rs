@@ -1,5 +1,6 @@
 //! What the exporter thread does, and all that it owns. Survives the thread: a pause parks it in the pipeline.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
@@ -76,7 +77,8 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(config: &ExporterConfig, generation: u32) -> Self {
-        let resource = (config.resource)(generation);
+        // The embedder's code: without it the spans still go, from an unnamed resource.
+        let resource = catch_unwind(AssertUnwindSafe(|| (config.resource)(generation))).unwrap_or_default();
         Self {
             sinks: sinks(config, &resource),
             timeline: None,
@@ -143,7 +145,7 @@ impl Worker {
             if self.finish_exit(p, now, &mut flights) {
                 return;
             }
-            let wake_at = self.wake_at(p);
+            let wake_at = self.wake_at();
             tokio::select! {
                 () = p.notify.notified() => {}
                 Some(landed) = flights.join_next(), if !flights.is_empty() => self.land(p, landed, &mut flights),
@@ -236,6 +238,17 @@ impl Worker {
         }
         self.drain_to = self.taken;
         self.publish(p);
+    }
+
+    /// After a fault of ours: requests wait, a batch that was being encoded is lost.
+    pub(crate) fn recover(&mut self, p: &Pipeline) {
+        let now = Instant::now();
+        self.sinks.iter_mut().for_each(|sink| {
+            sink.ground();
+            sink.outbox.rest(now);
+        });
+        p.queue().release(self.batch.bytes());
+        self.batch.clear();
     }
 
     fn lost(&self, p: &Pipeline) -> u64 {
@@ -395,11 +408,10 @@ impl Worker {
         self.publish(p);
     }
 
-    fn wake_at(&self, p: &Pipeline) -> Instant {
+    fn wake_at(&self) -> Instant {
         let waiting = self.sinks.iter().map(|sink| &sink.outbox).filter(|outbox| !outbox.is_flying());
         let retry = waiting.filter_map(|outbox| outbox.next_at()).min();
         let exit = self.exit.as_ref().map(|exit| exit.deadline);
-        let _ = p;
         [retry, exit].into_iter().flatten().fold(self.next_tick, Instant::min)
     }
 }

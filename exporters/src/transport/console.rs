@@ -123,3 +123,38 @@ fn duration(nanos: u64) -> String {
 pub(crate) fn write(batch: &Batch, timeline: &Timeline) {
     let _ = std::io::stderr().lock().write_all(render(batch, timeline).as_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use agent_core::Key;
+    use agent_core::clock::{self, Anchor};
+    use agent_core::local::with_ids;
+    use agent_core::span::{ActiveSpan, Chunk, Parent, SpanSpec};
+
+    use super::*;
+
+    static SCOPE: Key = Key::new("remora.console");
+
+    #[test]
+    fn children_stand_below_their_parents_and_nothing_draws_on_the_terminal() {
+        clock::init();
+        let spec = SpanSpec { name: "GET /", kind: SpanKind::Server, scope: &SCOPE };
+        let (mut parent, mut child) = (ActiveSpan::new(), ActiveSpan::new());
+        with_ids(|ids| parent.start(&spec, Parent::Root(None), ids));
+        with_ids(|ids| child.start(&SpanSpec { name: "SELECT", ..spec }, Parent::Local(&parent), ids));
+        child.str("db.query.text", "select \u{1b}[31m1\n");
+        child.error("locked");
+        let mut chunk = Chunk::default();
+        chunk.push(&child, clock::now());
+        chunk.push(&parent, clock::now());
+        let mut batch = Batch::default();
+        batch.push(chunk);
+        let text = render(&batch, &Timeline::new(clock::first_anchor(), Anchor::take()));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(lines[0].starts_with("trace ") && lines[0].len() == 38);
+        assert!(lines[1].starts_with("  GET / [server]  "));
+        assert!(lines[2].starts_with("    SELECT [server]  ") && lines[2].contains("ERROR locked"));
+        assert!(lines[2].ends_with("db.query.text=select  [31m1 "));
+    }
+}

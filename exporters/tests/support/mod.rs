@@ -55,8 +55,18 @@ impl Collector {
     }
 
     pub fn on(listener: TcpListener, behave: impl Fn(usize) -> Reply + Send + Sync + 'static) -> Self {
+        let address = listener.local_addr().unwrap();
+        Self::over(address, move || Some(Box::new(listener.accept().ok()?.0)), behave)
+    }
+
+    /// Over whatever connections `accept` finds.
+    pub fn over(
+        address: SocketAddr,
+        accept: impl Fn() -> Option<Box<dyn Connection>> + Send + 'static,
+        behave: impl Fn(usize) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let collector = Self {
-            address: listener.local_addr().unwrap(),
+            address,
             requests: Arc::default(),
             spans: Arc::default(),
             taken: Arc::default(),
@@ -66,7 +76,7 @@ impl Collector {
         let (taken, stop) = (collector.taken.clone(), collector.stop.clone());
         let behave = Arc::new(behave);
         std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
+            while let Some(stream) = accept() {
                 if stop.load(Ordering::Relaxed) {
                     return;
                 }
@@ -98,17 +108,20 @@ impl Drop for Collector {
     }
 }
 
+/// What HTTP comes over.
+pub trait Connection: Read + Write + Send {}
+impl<T: Read + Write + Send> Connection for T {}
+
 fn serve(
-    stream: TcpStream,
+    stream: Box<dyn Connection>,
     requests: &AtomicUsize,
     spans: &AtomicUsize,
     taken: &Mutex<Vec<ExportTraceServiceRequest>>,
     behave: &dyn Fn(usize) -> Reply,
 ) -> Option<()> {
-    let mut writer = stream.try_clone().ok()?;
     let mut reader = BufReader::new(stream);
     loop {
-        let (mut length, mut encoding) = (0, String::new());
+        let (mut length, mut encoding, mut json) = (0, String::new(), false);
         let mut first = true;
         loop {
             let mut line = String::new();
@@ -125,6 +138,7 @@ fn serve(
             if let Some(value) = lower.strip_prefix("content-length: ") {
                 length = value.parse().ok()?;
             }
+            json |= lower == "content-type: application/json";
             if let Some(value) = lower.strip_prefix("content-encoding: ") {
                 encoding = value.to_owned();
             }
@@ -154,12 +168,17 @@ fn serve(
             _ => (200, String::new(), Vec::new()),
         };
         if (200..300).contains(&status) {
-            let request = ExportTraceServiceRequest::decode(&plain[..]).expect("our bytes decode");
+            let request = if json {
+                serde_json::from_slice(&plain).expect("our JSON parses")
+            } else {
+                ExportTraceServiceRequest::decode(&plain[..]).expect("our bytes decode")
+            };
             spans.fetch_add(count(&request), Ordering::SeqCst);
             taken.lock().unwrap().push(request);
         }
         let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n{headers}\r\n", answer.len());
-        writer.write_all(&[head.as_bytes(), &answer].concat()).ok()?;
+        reader.get_mut().write_all(&[head.as_bytes(), &answer].concat()).ok()?;
+        reader.get_mut().flush().ok()?;
     }
 }
 
