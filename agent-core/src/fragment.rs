@@ -78,7 +78,10 @@ mod tests {
         assert_eq!(span.attribute_count(), 1);
         let record = span.into_record();
         let entries: Vec<String> = Entries::of(&record).map(|entry| format!("{entry:?}")).collect();
-        assert_eq!(entries, ["Name(\"SELECT t\")", "Attribute(\"test.fragment.text\", Str(\"select 1 from t\"))"]);
+        assert_eq!(
+            entries,
+            ["Name(\"SELECT t\")", "Attribute(\"test.fragment.text\", Str(\"select 1 from t\"))"]
+        );
     }
 
     #[test]

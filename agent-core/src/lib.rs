@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod context;
+mod exchange;
 pub mod fragment;
 pub mod generation;
 pub mod id;
@@ -22,6 +23,7 @@ pub mod semconv;
 pub mod settings;
 pub mod span;
 pub mod sql;
+mod sync;
 pub mod tracer;
 
 pub use keys::Key;

@@ -27,6 +27,8 @@ struct Leaving(Cell<Option<(u32, &'static Slot)>>);
 
 impl Drop for Leaving {
     fn drop(&mut self) {
+        // Another thread may own the slot from now on: what this one still finishes must not go there.
+        LOCAL.with(|local| local.slot.set(None));
         if let Some((of, slot)) = self.0.get()
             && of == generation::current()
         {
@@ -59,13 +61,22 @@ impl Local {
         self.generation.set(generation::current());
     }
 
+    /// The first span of a thread, and every span that it finishes after its thread locals were dropped.
     #[cold]
-    fn acquire(&self) -> Option<&'static Slot> {
-        let slot = (QUEUE.get()?)()?.slot();
-        self.slot.set(Some(slot));
-        // A thread that is already ending has no LEAVING: its last chunk waits for the exporter's sweep.
-        let _ = LEAVING.try_with(|leaving| leaving.0.set(Some((self.generation.get(), slot))));
-        Some(slot)
+    fn push_without_slot(&self, span: &ActiveSpan, end: Ticks) {
+        let Some(queue) = QUEUE.get().and_then(|source| source()) else { return };
+        let slot = LEAVING.try_with(|leaving| {
+            let slot = queue.slot();
+            leaving.0.set(Some((self.generation.get(), slot)));
+            slot
+        });
+        match slot {
+            Ok(slot) => {
+                self.slot.set(Some(slot));
+                slot.push(span, end);
+            }
+            Err(_) => queue.push_stray(span, end),
+        }
     }
 }
 
@@ -86,8 +97,9 @@ pub fn with_ids<R>(draw: impl FnOnce(&mut IdGenerator) -> R) -> R {
 pub(crate) fn push(span: &ActiveSpan, end: Ticks) {
     LOCAL.with(|local| {
         local.renew();
-        if let Some(slot) = local.slot.get().or_else(|| local.acquire()) {
-            slot.push(span, end);
+        match local.slot.get() {
+            Some(slot) => slot.push(span, end),
+            None => local.push_without_slot(span, end),
         }
     });
 }

@@ -4,18 +4,19 @@
 //! back. A full chunk goes through a channel; a chunk that lies idle is taken by the exporter's timer. Nothing
 //! blocks: what would exceed the bound is dropped, chunk by chunk, and counted.
 //!
+//! The bound is on what was handed over. Beside it every thread may hold one unfinished chunk: at most 64 spans, and
+//! 64 KiB of records with one record on top.
+//!
 //! Always true: `made = sent + lost + pending` ([`Counters`]).
-#![expect(
-    unsafe_code,
-    reason = "a slot owns its chunk through an atomic pointer; slots are leaked and linked"
-)]
+#![expect(unsafe_code, reason = "slots are leaked and linked")]
 
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::clock::Ticks;
+use crate::exchange::{Doze, Exchange};
 use crate::span::{ActiveSpan, Chunk};
 
 /// Why a span was lost.
@@ -95,7 +96,9 @@ pub struct Queue {
     held: AtomicU64,
     sent: AtomicU64,
     lost: [AtomicU64; Loss::ALL.len()],
-    dozing: AtomicBool,
+    /// Spans that came without a slot.
+    stray: AtomicU64,
+    doze: Doze,
 }
 
 impl std::fmt::Debug for Queue {
@@ -107,14 +110,14 @@ impl std::fmt::Debug for Queue {
 /// One thread's chunk and counts. Written by its thread, emptied by the exporter.
 pub struct Slot {
     queue: &'static Queue,
-    chunk: AtomicPtr<Chunk>,
+    chunk: Exchange<Chunk>,
     made: AtomicU64,
     taken: AtomicU64,
     owned: AtomicBool,
     next: *const Slot,
 }
 
-// SAFETY: all that changes is atomic; `next` is written before the slot is published and never again, and points to
+// SAFETY: all that changes is atomic, the chunk's owner included; `next` is written before the slot is published and never again, and points to
 // a leaked slot.
 unsafe impl Sync for Slot {}
 // SAFETY: as above; nothing in a slot is tied to the thread that made it.
@@ -136,7 +139,8 @@ impl Queue {
             held: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             lost: [const { AtomicU64::new(0) }; Loss::ALL.len()],
-            dozing: AtomicBool::new(false),
+            stray: AtomicU64::new(0),
+            doze: Doze::new(),
         }))
     }
 
@@ -148,7 +152,7 @@ impl Queue {
         let mut head = self.slots.load(Ordering::Acquire);
         let slot = Box::leak(Box::new(Slot {
             queue: self,
-            chunk: AtomicPtr::new(ptr::null_mut()),
+            chunk: Exchange::new(),
             made: AtomicU64::new(0),
             taken: AtomicU64::new(0),
             owned: AtomicBool::new(true),
@@ -163,6 +167,11 @@ impl Queue {
         }
     }
 
+    #[cold]
+    fn new_chunk(&self) -> Box<Chunk> {
+        Box::new(Chunk::with_capacity(self.chunk_spans))
+    }
+
     fn slots(&self) -> impl Iterator<Item = &'static Slot> {
         // SAFETY: the list holds leaked slots only, published with release by `slot`.
         let mut next: Option<&'static Slot> = unsafe { self.slots.load(Ordering::Acquire).as_ref() };
@@ -174,21 +183,33 @@ impl Queue {
         })
     }
 
+    /// A span of a thread that has no slot any more: a chunk of its own, handed over at once.
+    #[cold]
+    pub(crate) fn push_stray(&self, span: &ActiveSpan, end: Ticks) {
+        let mut chunk = Chunk::with_capacity(1);
+        chunk.push(span, end);
+        self.stray.fetch_add(1, Ordering::AcqRel);
+        self.hand_over(chunk, true);
+        self.added();
+    }
+
     #[cold]
     fn hand_over(&self, chunk: Chunk, wake: bool) {
         let (spans, bytes) = (chunk.len(), chunk.bytes());
         let over = self.bytes.fetch_add(bytes, Ordering::AcqRel) + bytes > self.options.max_bytes;
         let queued = self.spans.fetch_add(spans, Ordering::AcqRel) + spans;
-        if over || self.options.max_spans.is_some_and(|max| queued > max) || self.sender.send(chunk).is_err()
-        {
+        let over = over || self.options.max_spans.is_some_and(|max| queued > max);
+        if over || self.sender.send(chunk).is_err() {
             self.lose(Loss::QueueFull, spans as u64);
             self.spans.fetch_sub(spans, Ordering::AcqRel);
             self.bytes.fetch_sub(bytes, Ordering::AcqRel);
             (self.options.wake)();
-        } else if wake
-            && queued / self.options.wake_at.max(1) != (queued - spans) / self.options.wake_at.max(1)
-        {
-            (self.options.wake)();
+        } else if wake {
+            // The one thread whose chunk reached the mark, or a multiple of it, wakes.
+            let mark = self.options.wake_at.max(1);
+            if queued / mark != (queued - spans) / mark {
+                (self.options.wake)();
+            }
         }
     }
 
@@ -204,8 +225,8 @@ impl Queue {
     /// Hands over every thread's unfinished chunk that is not being written to at this moment.
     pub fn sweep(&self) {
         for slot in self.slots() {
-            if let Some(chunk) = slot.take_chunk() {
-                slot.hand_over(chunk, false);
+            if let Some(chunk) = slot.chunk.take() {
+                slot.hand_over(*chunk, false);
             }
         }
     }
@@ -248,31 +269,51 @@ impl Queue {
 
     /// The exporter has nothing to do: from now on the next finished span calls `wake`. False: there is something.
     pub fn doze(&self) -> bool {
-        self.dozing.store(true, Ordering::Relaxed);
-        // Pairs with the fence in `Slot::begun`: either we see the span or its thread sees us dozing.
-        fence(Ordering::SeqCst);
-        let empty = !self.has_partial() && self.queued() == 0;
-        if !empty {
-            self.rouse();
-        }
-        empty
+        self.doze.doze(|| !self.has_partial() && self.queued() == 0)
     }
 
     /// The exporter is at work again.
     pub fn rouse(&self) {
-        self.dozing.store(false, Ordering::Relaxed);
+        self.doze.rouse();
     }
 
     /// Whether the next finished span would call `wake`.
     pub fn is_dozing(&self) -> bool {
-        self.dozing.load(Ordering::Acquire)
+        self.doze.is_dozing()
     }
 
-    /// The counts. Exact when no thread is finishing spans.
+    /// Something waits that did not before: if the exporter dozes, it wants to know.
+    #[cold]
+    fn added(&self) {
+        if self.doze.added() {
+            (self.options.wake)();
+        }
+    }
+
+    /// The counts. A chunk on its way from one place to the next is for some nanoseconds in both or in none: such a
+    /// moment is looked away from, so that what comes back adds up unless spans are being finished all the time.
     pub fn counters(&self) -> Counters {
-        let partial: u64 = self.slots().map(Slot::partial).sum();
+        const TRIES: usize = 100;
+        let mut counters = self.read_counters();
+        for _ in 0..TRIES {
+            if counters.made == counters.sent + counters.lost.iter().sum::<u64>() + counters.pending {
+                break;
+            }
+            std::thread::yield_now();
+            counters = self.read_counters();
+        }
+        counters
+    }
+
+    fn read_counters(&self) -> Counters {
+        let (mut made, mut partial) = (self.stray.load(Ordering::Acquire), 0);
+        for slot in self.slots() {
+            let of_slot = slot.made.load(Ordering::Acquire);
+            made += of_slot;
+            partial += of_slot.saturating_sub(slot.taken.load(Ordering::Acquire));
+        }
         Counters {
-            made: self.slots().map(|slot| slot.made.load(Ordering::Acquire)).sum(),
+            made,
             sent: self.sent.load(Ordering::Acquire),
             lost: std::array::from_fn(|reason| self.lost[reason].load(Ordering::Acquire)),
             pending: partial + self.queued() as u64 + self.held.load(Ordering::Acquire),
@@ -284,35 +325,19 @@ impl Slot {
     /// Appends a finished span. Called by the owning thread only.
     #[inline]
     pub fn push(&self, span: &ActiveSpan, end: Ticks) {
-        let taken = self.chunk.swap(ptr::null_mut(), Ordering::Acquire);
-        let chunk = if taken.is_null() {
-            Box::into_raw(Box::new(Chunk::with_capacity(self.queue.chunk_spans)))
-        } else {
-            taken
-        };
-        // SAFETY: `chunk` came out of a box and is in no slot now: this thread is its only owner.
-        let full = unsafe {
-            (*chunk).push(span, end);
-            (*chunk).len() >= self.queue.chunk_spans || (*chunk).arena_len() >= CHUNK_BYTES
-        };
+        let taken = self.chunk.take();
+        let begun = taken.is_none();
+        let mut chunk = taken.unwrap_or_else(|| self.queue.new_chunk());
+        chunk.push(span, end);
+        // Not an addition that others see half: no other thread writes it.
         self.made.store(self.made.load(Ordering::Relaxed) + 1, Ordering::Release);
-        if full {
-            // SAFETY: still this thread's only, and not used after.
-            self.hand_over(unsafe { *Box::from_raw(chunk) }, true);
+        if chunk.len() >= self.queue.chunk_spans || chunk.arena_len() >= CHUNK_BYTES {
+            self.hand_over(*chunk, true);
         } else {
-            self.chunk.store(chunk, Ordering::Release);
+            self.chunk.put(chunk);
         }
-        if taken.is_null() {
-            self.begun();
-        }
-    }
-
-    /// A chunk was begun: if the exporter dozes, it wants to know.
-    #[cold]
-    fn begun(&self) {
-        fence(Ordering::SeqCst);
-        if self.queue.dozing.load(Ordering::Relaxed) && self.queue.dozing.swap(false, Ordering::AcqRel) {
-            (self.queue.options.wake)();
+        if begun {
+            self.queue.added();
         }
     }
 
@@ -322,20 +347,14 @@ impl Slot {
         self.queue.hand_over(chunk, wake);
     }
 
-    fn take_chunk(&self) -> Option<Chunk> {
-        let chunk = self.chunk.swap(ptr::null_mut(), Ordering::Acquire);
-        // SAFETY: a non-null pointer in a slot came out of a box, and the exchange made it ours alone.
-        (!chunk.is_null()).then(|| unsafe { *Box::from_raw(chunk) })
-    }
-
     fn partial(&self) -> u64 {
         self.made.load(Ordering::Acquire).saturating_sub(self.taken.load(Ordering::Acquire))
     }
 
     /// The owning thread ends: its chunk is handed over and the slot serves the next thread.
     pub fn release(&self) {
-        if let Some(chunk) = self.take_chunk() {
-            self.hand_over(chunk, true);
+        if let Some(chunk) = self.chunk.take() {
+            self.hand_over(*chunk, true);
         }
         self.owned.store(false, Ordering::Release);
     }
