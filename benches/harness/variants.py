@@ -40,8 +40,9 @@ class Variant:
 
         Traces alone, OTLP over HTTP without compression: the peers' metrics, logs and self-telemetry are
         switched off in their favour. Hash seeds are fixed, so that rounds differ in less. Every variant gets
-        the same variables, bare too: requests reads the whole environment in each call, and one variable
-        more costs it more than the limit allows for.
+        as many variables, bare too: requests reads the whole environment in each call, and one variable
+        more costs it as much as the limit allows for. The other agents' go under names that nobody reads:
+        ddtrace listens to OTEL_* as well, and would export OTLP.
         """
         kept = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
         kept |= {
@@ -58,7 +59,11 @@ class Variant:
             "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false",
             "DD_REMOTE_CONFIGURATION_ENABLED": "false",
         }
-        return kept | (more or {})
+        foreign = {"ddtrace": "OTEL_"}.get(self.name, "DD_")
+        return {
+            f"X{name[1:]}" if name.startswith(foreign) else name: value
+            for name, value in (kept | (more or {})).items()
+        }
 
 
 def variant(name: str, libraries: str, python: Path) -> Variant | None:
