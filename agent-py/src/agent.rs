@@ -74,7 +74,7 @@ pub fn start(py: Python<'_>, origin: &str, overrides: &[(String, String)]) -> Py
     lifecycle::register_fork();
     lifecycle::register_exit(py)?;
     if settings.delivery.sigterm_flush {
-        lifecycle::register_signals();
+        lifecycle::register_signals(py)?;
     }
     hook::install(py)?;
     watch_processes(py)?;

@@ -3,6 +3,7 @@
 //! Never through `logging`: the application's handlers may call back into us.
 
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
@@ -40,8 +41,11 @@ pub fn enabled(level: Level) -> bool {
 /// Writes one line.
 pub fn say(level: Level, text: &str) {
     if enabled(level) {
-        // One write for the whole line: other threads' lines stay whole. A closed stderr is not our fault to report.
-        let _ = std::io::stderr().write_all(format!("remora: {text}\n").as_bytes());
+        // Past the lock of `io::stderr()`, which a child of a fork could inherit locked. One write for the whole line:
+        // other threads' lines stay whole. A closed stderr is not our fault to report.
+        let _ = std::io::stderr().as_fd().try_clone_to_owned().map(|stderr| {
+            std::fs::File::from(stderr).write_all(format!("remora: {text}\n").as_bytes())
+        });
     }
 }
 

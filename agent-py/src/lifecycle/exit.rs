@@ -2,33 +2,40 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyCFunction;
+use pyo3::types::{PyCFunction, PyDict};
+
+/// Delivers what is pending within the bound of an exit. Detached: threads that still run go on meanwhile.
+fn flush(py: Python<'_>) -> PyResult<Bound<'_, PyCFunction>> {
+    PyCFunction::new_closure(py, None, None, |args, _| args.py().detach(exporters::global::shutdown))
+}
 
 /// Registers the flush with `atexit`. Registered first it runs last.
 pub fn register(py: Python<'_>) -> PyResult<()> {
-    let flush = PyCFunction::new_closure(py, None, None, |args, _| {
-        args.py().detach(exporters::global::shutdown);
-    })?;
-    PyModule::import(py, intern!(py, "atexit"))?.call_method1(intern!(py, "register"), (flush,))?;
+    PyModule::import(py, intern!(py, "atexit"))?.call_method1(intern!(py, "register"), (flush(py)?,))?;
     Ok(())
 }
 
-/// Runs when the application has imported `multiprocessing.util`. A child of `multiprocessing` ends by `os._exit`,
-/// past `atexit`: its own finalizer flushes. It must be registered in the child, whose registry starts empty.
+/// Runs when the application has imported `multiprocessing.util`. A forked child of `multiprocessing` ends by
+/// `os._exit`, past `atexit`: a finalizer of its own flushes.
 pub fn multiprocessing_child(util: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = util.py();
     let in_child = PyCFunction::new_closure(py, None, None, |args, _| -> PyResult<()> {
-        let py = args.py();
-        let util = args.get_item(0)?;
-        let flush = PyCFunction::new_closure(py, None, None, |args, _| {
-            args.py().detach(exporters::global::shutdown);
-        })?;
-        let keywords = pyo3::types::PyDict::new(py);
-        // The lowest priority: after the application's own.
-        keywords.set_item(intern!(py, "exitpriority"), i32::MIN)?;
-        util.getattr(intern!(py, "Finalize"))?.call((py.None(), flush), Some(&keywords))?;
+        // Spawned children come by here too, and run `atexit`: the end of their exit is later than this one.
+        if agent_core::generation::current() > 1 {
+            finalize(&args.get_item(0)?)?;
+        }
         Ok(())
     })?;
+    // In the child, whose registry of finalizers starts empty: one of the parent's would be forgotten.
     util.call_method1(intern!(py, "register_after_fork"), (util, in_child))?;
+    Ok(())
+}
+
+fn finalize(util: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = util.py();
+    let keywords = PyDict::new(py);
+    // The lowest priority: after the application's own.
+    keywords.set_item(intern!(py, "exitpriority"), i32::MIN)?;
+    util.getattr(intern!(py, "Finalize"))?.call((py.None(), flush(py)?), Some(&keywords))?;
     Ok(())
 }

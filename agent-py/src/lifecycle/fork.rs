@@ -1,14 +1,14 @@
 //! Fork: the child begins a new generation; before `os.fork` our thread stops where it is the only other one.
 //!
 //! CPython 3.12 and later warn at `os.fork` when the process has another thread, and under `-W error` that warning is
-//! raised after the child exists.
+//! raised after the child exists. Where the application has threads of its own, it is warned as without us.
 
 use std::sync::Once;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::wrapper::{Call, HookResult};
 
-/// How long the exporter may take to stop; what is in flight goes back to its queue.
+/// How long stopping may take; what is in flight then goes back to its queue.
 #[cfg(Py_3_12)]
 const STOP: Duration = Duration::from_millis(50);
 #[cfg(not(Py_3_12))]
@@ -31,8 +31,11 @@ pub fn register() {
 pub fn hook(call: &mut Call<'_>) -> HookResult {
     let stopped = !STOP.is_zero()
         && exporters::global::status().running
-        && threads() == Some(2)
-        && call.py().detach(|| exporters::global::pause_for_fork(STOP));
+        && only_ours()
+        && call.py().detach(|| {
+            let until = Instant::now() + STOP;
+            exporters::global::pause_for_fork(STOP) && alone_by(until)
+        });
     call.proceed();
     if stopped {
         // In the child this finds nothing to resume.
@@ -41,6 +44,25 @@ pub fn hook(call: &mut Call<'_>) -> HookResult {
     Ok(())
 }
 
-fn threads() -> Option<usize> {
-    Some(std::fs::read_dir("/proc/self/task").ok()?.count())
+/// The threads of this process. `None` where `/proc` is not mounted.
+fn threads() -> Option<impl Iterator<Item = std::fs::DirEntry>> {
+    Some(std::fs::read_dir("/proc/self/task").ok()?.flatten())
+}
+
+/// Whether all threads but the calling one are the exporter's: itself, and those that look up names for it.
+fn only_ours() -> bool {
+    let Some(threads) = threads() else { return false };
+    let ours = |thread: &std::fs::DirEntry| {
+        // An ended one has no name to be read any more.
+        std::fs::read(thread.path().join("comm")).is_ok_and(|name| name.starts_with(b"remora-"))
+    };
+    threads.filter(|thread| !ours(thread)).take(2).count() == 1
+}
+
+/// Waits until no other thread is left: one that hangs in a look-up may still be.
+fn alone_by(until: Instant) -> bool {
+    while threads().is_some_and(|threads| threads.take(2).count() > 1) && Instant::now() < until {
+        std::thread::yield_now();
+    }
+    true
 }

@@ -6,6 +6,9 @@
 use std::mem::zeroed;
 use std::ptr;
 
+use pyo3::intern;
+use pyo3::prelude::*;
+
 extern "C" fn on_sigterm(_signal: libc::c_int) {
     if !exporters::global::sigterm_flush_request() {
         die();
@@ -13,7 +16,18 @@ extern "C" fn on_sigterm(_signal: libc::c_int) {
 }
 
 /// Installs the handler if SIGTERM is at its default.
-pub fn register() {
+///
+/// `_signal` looks at the dispositions when it is loaded, which a usual interpreter does before `site`. Where it is not
+/// loaded, the host handles signals itself, and `signal.getsignal` would see ours: nothing is installed.
+pub fn register(py: Python<'_>) -> PyResult<()> {
+    let modules = PyModule::import(py, intern!(py, "sys"))?.getattr(intern!(py, "modules"))?;
+    if modules.contains(intern!(py, "_signal"))? {
+        install();
+    }
+    Ok(())
+}
+
+fn install() {
     // SAFETY: `sigaction` with valid structures; the handler only touches atomics and async-signal-safe calls, and
     // this library is never unloaded.
     unsafe {
@@ -24,7 +38,8 @@ pub fn register() {
         }
         let mut ours: libc::sigaction = zeroed();
         ours.sa_sigaction = on_sigterm as extern "C" fn(libc::c_int) as libc::sighandler_t;
-        ours.sa_flags = libc::SA_RESTART;
+        // An alternative stack is used only by a thread that has one: its own may be too small.
+        ours.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
         libc::sigemptyset(&raw mut ours.sa_mask);
         libc::sigaction(libc::SIGTERM, &raw const ours, ptr::null_mut());
     }
