@@ -15,8 +15,8 @@ pub struct IdGenerator {
 }
 
 impl IdGenerator {
-    /// Unseeded: the first draw of a thread seeds it.
-    pub const UNSEEDED: Self = Self { state: [0, 0] };
+    /// To be replaced by [`Self::seeded`] before the first draw, which would never end.
+    pub(crate) const UNSEEDED: Self = Self { state: [0, 0] };
 
     /// Seeds from the operating system; where that fails, from time and addresses.
     pub fn seeded() -> Self {
@@ -28,6 +28,7 @@ impl IdGenerator {
             bytes[8..].copy_from_slice(&now.ticks.0.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
         }
         let word = |half: &[u8]| u64::from_le_bytes(half.try_into().unwrap_or([1; 8]));
+        // All zero is the one state that it never leaves.
         Self { state: [word(&bytes[..8]) | 1, word(&bytes[8..])] }
     }
 
@@ -51,7 +52,8 @@ impl IdGenerator {
         }
     }
 
-    /// A new trace id.
+    /// A new trace id. Its last eight bytes are uniformly random, as the W3C flag [`RANDOM`](crate::span::RANDOM)
+    /// promises of the last seven.
     #[inline]
     pub fn trace_id(&mut self) -> TraceId {
         let mut id = [0; 16];

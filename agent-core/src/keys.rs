@@ -2,6 +2,8 @@
 //!
 //! A [`Key`] is a static of the file that uses it. Its first use enters its name in a process-wide table; from then
 //! on a record carries two bytes for it and the encoder finds the name by index. Nothing is locked, nothing freed.
+//! Keys of one name share its entry. When the table is full, a key's name travels in the record, and a scope of that
+//! late is named [`OTHER_SCOPE`].
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -41,15 +43,28 @@ impl Key {
 
     #[cold]
     fn register(&self) -> u16 {
-        // Two threads may both register: both ids then name the same key.
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let id = match NAMES.get(usize::from(id)) {
-            Some(slot) if slot.set(self.name).is_ok() => id,
-            _ => INLINE,
-        };
+        let used = usize::from(NEXT.load(Ordering::Acquire)).min(CAPACITY);
+        let known = NAMES[..used].iter().position(|name| name.get() == Some(&self.name));
+        // Two threads may both register a name: both ids then stand for it.
+        let id = known.or_else(|| {
+            let next = NEXT.fetch_update(Ordering::AcqRel, Ordering::Acquire, |next| {
+                (usize::from(next) < CAPACITY).then_some(next + 1)
+            });
+            next.ok().map(usize::from).filter(|next| NAMES[*next].set(self.name).is_ok())
+        });
+        let id = id.and_then(|id| u16::try_from(id).ok()).unwrap_or(INLINE);
         self.id.store(id, Ordering::Release);
         id
     }
+}
+
+/// The name of a scope that the table has no room for.
+pub const OTHER_SCOPE: &str = "remora";
+
+/// The name behind the id of a scope.
+#[inline]
+pub(crate) fn scope_name(id: u16) -> &'static str {
+    NAMES.get(usize::from(id)).and_then(OnceLock::get).copied().unwrap_or(OTHER_SCOPE)
 }
 
 /// The name behind an id that a record carries.

@@ -11,6 +11,11 @@ use crate::keys::{self, Key};
 /// No single value is longer than this many bytes, whatever the limits say: one hostile value must not make a
 /// request that every Collector refuses.
 pub const MAX_VALUE_BYTES: usize = 64 * 1024;
+/// A record that has reached this many bytes takes no further attributes, events and links, whatever the limits say:
+/// they are counted as dropped. Half of what a Collector takes in one gRPC message by default.
+pub const MAX_RECORD_BYTES: usize = 2 * 1024 * 1024;
+/// Above this many bytes a text of which only the last counts replaces the earlier one instead of following it.
+const COMPACT_BYTES: usize = 4 * 1024;
 
 mod tag {
     pub const STR: u8 = 1;
@@ -23,8 +28,6 @@ mod tag {
     pub const TRACE_STATE: u8 = 8;
     pub const EVENT: u8 = 9;
     pub const LINK: u8 = 10;
-    /// An attribute that was set again later.
-    pub const REPLACED: u8 = 0x80;
 }
 
 /// A key as a writer takes it.
@@ -98,6 +101,12 @@ impl Writer {
         Self { bytes: Vec::new() }
     }
 
+    /// Whether nothing more fits: [`MAX_RECORD_BYTES`].
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes.len() >= MAX_RECORD_BYTES
+    }
+
     #[inline]
     fn key(&mut self, tag: u8, key: KeyRef<'_>) {
         let id = match key {
@@ -124,8 +133,7 @@ impl Writer {
         self.text(value);
     }
 
-    /// A text attribute whose value `fill` appends in place; what it appends must be UTF-8 as a whole, and what is
-    /// not is replaced.
+    /// A text attribute whose value `fill` appends in place, and only appends; what is not UTF-8 of it is replaced.
     #[inline]
     pub(crate) fn str_with(&mut self, key: KeyRef<'_>, max: usize, fill: impl FnOnce(&mut Vec<u8>)) {
         self.key(tag::STR, key);
@@ -171,7 +179,15 @@ impl Writer {
 
     pub(crate) fn str_array<'s>(&mut self, key: KeyRef<'_>, values: impl Iterator<Item = &'s str>) {
         self.key(tag::STR_ARRAY, key);
-        self.sized(|writer| values.for_each(|value| writer.text(value)));
+        self.sized(|writer| {
+            let end = writer.bytes.len() + MAX_VALUE_BYTES;
+            for value in values {
+                if writer.bytes.len() >= end {
+                    break;
+                }
+                writer.text(value);
+            }
+        });
     }
 
     /// Four bytes of length, then what `fill` writes.
@@ -183,18 +199,43 @@ impl Writer {
         self.bytes[at..at + 4].copy_from_slice(&len.to_ne_bytes());
     }
 
+    /// Begins a text of which only the last one counts: a loop that names its span again and again does not fill
+    /// the memory.
+    #[inline]
+    fn begin_single(&mut self, tag: u8) {
+        if self.bytes.len() > COMPACT_BYTES {
+            self.remove(|bytes, _| bytes.first() == Some(&tag));
+        }
+        self.bytes.push(tag);
+    }
+
+    /// Removes the entries that `which` says, given the bytes from the entry on; returns their count.
+    #[cold]
+    fn remove(&mut self, which: impl Fn(&[u8], &Entry<'_>) -> bool) -> u16 {
+        let (mut at, mut removed) = (0, 0);
+        while let Some((entry, len)) = Entry::at(&self.bytes[at..]) {
+            if which(&self.bytes[at..], &entry) {
+                self.bytes.drain(at..at + len);
+                removed += 1;
+            } else {
+                at += len;
+            }
+        }
+        removed
+    }
+
     pub(crate) fn name(&mut self, name: &str) {
-        self.bytes.push(tag::NAME);
+        self.begin_single(tag::NAME);
         self.text(name);
     }
 
     pub(crate) fn name_with(&mut self, fill: impl FnOnce(&mut Vec<u8>)) {
-        self.bytes.push(tag::NAME);
+        self.begin_single(tag::NAME);
         self.filled(usize::MAX, fill);
     }
 
     pub(crate) fn status_description(&mut self, text: &str) {
-        self.bytes.push(tag::STATUS);
+        self.begin_single(tag::STATUS);
         self.text(text);
     }
 
@@ -203,50 +244,49 @@ impl Writer {
         self.text(text);
     }
 
+    /// `most` attributes at most.
     pub(crate) fn event(
         &mut self,
         at: Ticks,
         name: KeyRef<'_>,
+        most: usize,
         attributes: impl FnOnce(&mut Attributes<'_>),
     ) {
         self.key(tag::EVENT, name);
         self.bytes.extend_from_slice(&at.0.to_ne_bytes());
-        self.nested(attributes);
+        self.nested(most, attributes);
     }
 
-    pub(crate) fn link(&mut self, link: &Link<'_>, attributes: impl FnOnce(&mut Attributes<'_>)) {
+    /// `most` attributes at most.
+    pub(crate) fn link(
+        &mut self,
+        link: &Link<'_>,
+        most: usize,
+        attributes: impl FnOnce(&mut Attributes<'_>),
+    ) {
         self.bytes.push(tag::LINK);
         self.bytes.extend_from_slice(&link.trace_id);
         self.bytes.extend_from_slice(&link.span_id);
         self.bytes.push(link.flags);
         self.text(link.trace_state);
-        self.nested(attributes);
+        self.nested(most, attributes);
     }
 
-    fn nested(&mut self, attributes: impl FnOnce(&mut Attributes<'_>)) {
+    fn nested(&mut self, most: usize, attributes: impl FnOnce(&mut Attributes<'_>)) {
         let at = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 2]);
         self.sized(|writer| {
-            let mut nested = Attributes { writer, left: usize::MAX, value_length: usize::MAX, dropped: 0 };
-            nested.adopt_limits();
+            let value_length = crate::limits::current().attribute_value_length.unwrap_or(usize::MAX);
+            let mut nested = Attributes { writer, left: most, value_length, dropped: 0 };
             attributes(&mut nested);
             let dropped = nested.dropped;
             writer.bytes[at..at + 2].copy_from_slice(&dropped.to_ne_bytes());
         });
     }
 
-    /// Marks every earlier attribute of that name as replaced. Linear in the record; for names that may repeat.
-    pub(crate) fn replace(&mut self, key: &str) -> bool {
-        let mut found = false;
-        let mut at = 0;
-        while let Some((entry, len)) = Entry::at(&self.bytes[at..]) {
-            if matches!(&entry, Entry::Attribute(name, _) if *name == key) {
-                self.bytes[at] |= tag::REPLACED;
-                found = true;
-            }
-            at += len;
-        }
-        found
+    /// Removes every attribute of that name; returns their count. Linear in the record; for names that may repeat.
+    pub(crate) fn replace(&mut self, key: &str) -> u16 {
+        self.remove(|_, entry| matches!(entry, Entry::Attribute(name, _) if *name == key))
     }
 }
 
@@ -260,12 +300,6 @@ pub struct Attributes<'w> {
 }
 
 impl Attributes<'_> {
-    fn adopt_limits(&mut self) {
-        let limits = crate::limits::current();
-        self.left = limits.event_attribute_count.min(limits.link_attribute_count);
-        self.value_length = limits.attribute_value_length.unwrap_or(usize::MAX);
-    }
-
     /// Adds a text attribute.
     pub fn str<'k>(&mut self, key: impl Into<KeyRef<'k>>, value: &str) {
         if self.take() {
@@ -281,7 +315,7 @@ impl Attributes<'_> {
     }
 
     fn take(&mut self) -> bool {
-        if self.left == 0 {
+        if self.left == 0 || self.writer.is_full() {
             self.dropped = self.dropped.saturating_add(1);
             return false;
         }
@@ -318,8 +352,6 @@ pub enum Entry<'a> {
     StatusDescription(&'a str),
     /// The trace state.
     TraceState(&'a str),
-    /// An attribute that a later one replaced.
-    Replaced,
 }
 
 /// Reads a record's entries. A malformed record ends early; it never panics.
@@ -327,8 +359,8 @@ pub enum Entry<'a> {
 pub struct Entries<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Entries<'a> {
-    /// The entries of a record's bytes.
-    pub(crate) fn of(bytes: &'a [u8]) -> Self {
+    /// The entries of a record's bytes, whatever they are.
+    pub fn of(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 }
@@ -348,8 +380,7 @@ impl<'a> Entry<'a> {
     #[inline]
     fn at(bytes: &'a [u8]) -> Option<(Self, usize)> {
         let mut reader = Reader(bytes);
-        let kind = reader.byte()?;
-        let entry = match kind & !tag::REPLACED {
+        let entry = match reader.byte()? {
             tag::STR => Self::Attribute(reader.key()?, Value::Str(reader.text()?)),
             tag::INT => Self::Attribute(reader.key()?, Value::Int(i64::from_ne_bytes(reader.array()?))),
             tag::DOUBLE => Self::Attribute(reader.key()?, Value::Double(f64::from_ne_bytes(reader.array()?))),
@@ -376,7 +407,6 @@ impl<'a> Entry<'a> {
             }
             _ => return None,
         };
-        let entry = if kind & tag::REPLACED == 0 { entry } else { Self::Replaced };
         Some((entry, bytes.len() - reader.0.len()))
     }
 }

@@ -44,6 +44,9 @@ pub enum StatusCode {
 
 /// W3C trace flag: the trace is recorded.
 pub const SAMPLED: u8 = 1;
+/// W3C trace flag of level 2: the last seven bytes of the trace id are random. True of every id of ours; of others'
+/// it is passed on as it came. <https://www.w3.org/TR/trace-context-2/#random-trace-id-flag>
+pub const RANDOM: u8 = 2;
 
 /// What a callsite knows of its spans before any call.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +68,7 @@ pub struct ActiveSpan {
     pub span_id: SpanId,
     /// The parent, or zeros.
     pub parent_span_id: SpanId,
-    /// W3C trace flags.
+    /// W3C trace flags: [`SAMPLED`] and [`RANDOM`]; all others are zero, as W3C demands.
     pub flags: u8,
     /// The kind.
     pub kind: SpanKind,
@@ -90,6 +93,12 @@ struct Counts {
     dropped_attributes: u16,
     dropped_events: u16,
     dropped_links: u16,
+}
+
+/// Whether `count` may grow: below the limit, and below what the counter holds.
+#[inline]
+fn room(count: u16, limit: usize) -> bool {
+    usize::from(count) < limit && count < u16::MAX
 }
 
 /// Where a new span hangs.
@@ -143,8 +152,10 @@ impl ActiveSpan {
     pub fn start(&mut self, spec: &SpanSpec, parent: Parent<'_>, ids: &mut IdGenerator) {
         self.span_id = ids.span_id();
         let tracer = tracer::current();
+        let random;
         let sampled = match parent {
             Parent::Local(parent) => {
+                random = parent.flags & RANDOM;
                 self.trace_id = parent.trace_id;
                 self.parent_span_id = parent.span_id;
                 self.carried.clone_from(&parent.carried);
@@ -153,6 +164,7 @@ impl ActiveSpan {
                 tracer.sampler.should_sample(Some(parent), self.trace_id)
             }
             Parent::Remote(remote, carried) => {
+                random = remote.flags & RANDOM;
                 self.trace_id = remote.trace_id;
                 self.parent_span_id = remote.span_id;
                 self.carried = carried.cloned();
@@ -161,6 +173,7 @@ impl ActiveSpan {
                 tracer.sampler.should_sample(Some(parent), self.trace_id)
             }
             Parent::Root(carried) => {
+                random = RANDOM;
                 self.trace_id = ids.trace_id();
                 self.parent_span_id = [0; 8];
                 self.carried = carried.cloned();
@@ -168,7 +181,7 @@ impl ActiveSpan {
                 tracer.sampler.should_sample(None, self.trace_id)
             }
         };
-        self.flags = u8::from(sampled);
+        self.flags = u8::from(sampled) | random;
         self.recording = sampled;
         self.kind = spec.kind;
         if sampled {
@@ -208,10 +221,11 @@ impl ActiveSpan {
         if !self.recording {
             return true;
         }
-        if usize::from(self.counts.attributes) + usize::from(attributes) > limit {
+        let count = usize::from(self.counts.attributes) + usize::from(attributes);
+        if count > limit.min(usize::from(u16::MAX)) || self.writer.is_full() {
             return false;
         }
-        self.counts.attributes += attributes;
+        self.counts.attributes = count as u16;
         self.writer.bytes.extend_from_slice(bytes);
         true
     }
@@ -235,7 +249,7 @@ impl ActiveSpan {
 
     /// Its scope's name.
     pub fn scope(&self) -> &'static str {
-        crate::keys::name(self.scope)
+        crate::keys::scope_name(self.scope)
     }
 
     /// Names the span; the last name counts.
@@ -245,7 +259,8 @@ impl ActiveSpan {
         }
     }
 
-    /// Names the span by a text that outlives it: nothing is copied.
+    /// Names the span by a text that outlives it: nothing is copied. A name that [`Self::name`] gave, before or
+    /// after, counts more.
     #[inline]
     pub fn static_name(&mut self, name: &'static str) {
         self.name = name;
@@ -260,11 +275,11 @@ impl ActiveSpan {
 
     #[inline]
     fn take_attribute(&mut self) -> Option<usize> {
-        let limits = limits::current();
         if !self.recording {
             return None;
         }
-        if usize::from(self.counts.attributes) >= limits.attribute_count {
+        let limits = limits::current();
+        if !room(self.counts.attributes, limits.attribute_count) || self.writer.is_full() {
             self.counts.dropped_attributes = self.counts.dropped_attributes.saturating_add(1);
             return None;
         }
@@ -319,8 +334,8 @@ impl ActiveSpan {
 
     /// Forgets earlier attributes of that name, so that the next one set is the only one.
     pub fn replace(&mut self, key: &str) {
-        if self.recording && self.writer.replace(key) {
-            self.counts.attributes = self.counts.attributes.saturating_sub(1);
+        if self.recording {
+            self.counts.attributes = self.counts.attributes.saturating_sub(self.writer.replace(key));
         }
     }
 
@@ -344,12 +359,13 @@ impl ActiveSpan {
         if !self.recording {
             return;
         }
-        if usize::from(self.counts.events) >= limits::current().event_count {
+        let limits = limits::current();
+        if !room(self.counts.events, limits.event_count) || self.writer.is_full() {
             self.counts.dropped_events = self.counts.dropped_events.saturating_add(1);
             return;
         }
         self.counts.events += 1;
-        self.writer.event(clock::now(), name.into(), fill);
+        self.writer.event(clock::now(), name.into(), limits.event_attribute_count, fill);
     }
 
     /// Adds a link.
@@ -357,12 +373,13 @@ impl ActiveSpan {
         if !self.recording {
             return;
         }
-        if usize::from(self.counts.links) >= limits::current().link_count {
+        let limits = limits::current();
+        if !room(self.counts.links, limits.link_count) || self.writer.is_full() {
             self.counts.dropped_links = self.counts.dropped_links.saturating_add(1);
             return;
         }
         self.counts.links += 1;
-        self.writer.link(link, fill);
+        self.writer.link(link, limits.link_attribute_count, fill);
     }
 
     /// Ends it now. Only the first call counts, and only in the process where it began.
@@ -474,7 +491,7 @@ impl<'a> SpanRef<'a> {
 
     /// The instrumentation scope's name.
     pub fn scope(&self) -> &'static str {
-        crate::keys::name(self.span.scope)
+        crate::keys::scope_name(self.span.scope)
     }
 
     /// A small number that is equal for spans of one scope.

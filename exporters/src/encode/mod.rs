@@ -123,7 +123,6 @@ fn span_fields<F: Format>(f: &mut F, span: SpanRef<'_>, timeline: &Timeline) {
             Entry::Name(name) => tail.name = name,
             Entry::StatusDescription(text) => tail.status_description = text,
             Entry::TraceState(text) => tail.trace_state = text,
-            Entry::Replaced => {}
         }
     }
     f.close_attributes();
