@@ -7,7 +7,7 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A moment of the span clock. The unit is the counter's own; only a [`Timeline`] gives it a meaning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +29,11 @@ pub fn now() -> Ticks {
 
 #[cold]
 fn monotonic() -> Ticks {
-    Ticks(BASE.get_or_init(Instant::now).elapsed().as_nanos() as u64)
+    Ticks(monotonic_nanos())
+}
+
+fn monotonic_nanos() -> u64 {
+    BASE.get_or_init(Instant::now).elapsed().as_nanos() as u64
 }
 
 /// Chooses the source, once, before the first span. A child of a fork keeps its parent's choice.
@@ -55,17 +59,19 @@ fn invariant_counter() -> bool {
     false
 }
 
-/// One moment known in both clocks.
+/// One moment known in three clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Anchor {
     /// The span clock.
     pub ticks: Ticks,
-    /// Nanoseconds since the Unix epoch.
+    /// Nanoseconds since the Unix epoch. May be set at any time.
     pub unix_nanos: u64,
+    /// Nanoseconds of the monotonic clock, which is never set: what rates are measured against.
+    pub monotonic_nanos: u64,
 }
 
 impl Anchor {
-    /// Reads both clocks; of a few tries the one with the least time between the two reads is kept.
+    /// Reads the clocks; of a few tries the one with the least time between its reads is kept.
     pub fn take() -> Self {
         let mut best = Self::read();
         for _ in 0..3 {
@@ -79,10 +85,20 @@ impl Anchor {
 
     fn read() -> (u64, Self) {
         let before = now().0;
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+        let unix_nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+        let monotonic_nanos = monotonic_nanos();
         let after = now().0;
         let spread = after.wrapping_sub(before);
-        (spread, Self { ticks: Ticks(before.wrapping_add(spread / 2)), unix_nanos: wall })
+        let ticks = Ticks(before.wrapping_add(spread / 2));
+        (spread, Self { ticks, unix_nanos, monotonic_nanos })
+    }
+
+    /// Nanoseconds per tick from `self` to `later`. None where they are too near each other to tell, or where the
+    /// counter did not run on: it may begin anew while a machine sleeps.
+    fn rate(self, later: Self) -> Option<f64> {
+        let ticks = later.ticks.0.checked_sub(self.ticks.0).filter(|ticks| *ticks > 0)?;
+        let nanos = later.monotonic_nanos.checked_sub(self.monotonic_nanos)?;
+        (nanos >= MIN_BASE_NANOS).then(|| nanos as f64 / ticks as f64)
     }
 }
 
@@ -101,115 +117,107 @@ struct Segment {
 
 /// Converts ticks to wall time. Owned by the exporter thread.
 ///
-/// A piecewise linear, continuous function: what has been converted once is never converted differently later,
-/// so a child span exported in a later batch cannot start before its parent.
+/// A piecewise linear function, continuous as long as nobody sets the wall clock: what has been converted once is
+/// not converted differently later, so a child span exported in an earlier batch than its parent does not start
+/// before it. The exceptions: a wall clock that is set, or a machine that slept, is followed at once; and of
+/// [`MAX_SEGMENTS`] corrections the oldest is forgotten.
 #[derive(Debug)]
 pub struct Timeline {
     segments: Vec<Segment>,
     last: Anchor,
+    /// Nanoseconds per tick as last measured; an open segment's rate may be bent.
+    rate: f64,
 }
 
+/// Two anchors nearer than this measure no rate: reading them is uncertain by some 50 ns.
+const MIN_BASE_NANOS: u64 = 2_000_000;
+/// Two measured rates of one processor do not differ by more than this share.
+const RATE_TOLERANCE: f64 = 0.001;
+/// A smaller difference from the wall clock is left alone.
+const TOLERATED_NANOS: u64 = 20_000;
 /// Beyond this the wall clock was set, not slewed: follow it at once.
-const STEP_NANOS: i64 = 100_000_000;
-/// Over how long a small difference is smoothed out.
+const STEP_NANOS: u64 = 100_000_000;
+/// Over how long a difference in between is smoothed out.
 const SLEW_NANOS: f64 = 30e9;
-const MAX_SEGMENTS: usize = 256;
+/// No correction sooner than this after the last one, except for a step.
+const MIN_INTERVAL_NANOS: u64 = 1_000_000_000;
+/// How many corrections are remembered. With a disciplined clock there is one in minutes.
+pub const MAX_SEGMENTS: usize = 256;
 
 impl Timeline {
-    /// A timeline from `first` whose rate is measured against `second`.
-    pub fn new(first: Anchor, second: Anchor) -> Self {
-        let rate = Self::rate(first, second).unwrap_or(1.0);
-        Self {
-            segments: vec![Segment { ticks: first.ticks.0, nanos: first.unix_nanos, nanos_per_tick: rate }],
-            last: second,
+    /// A timeline of this moment. Waits until the rate can be measured: at most 2 ms, and only in a process that
+    /// was loaded that short a time ago.
+    pub fn begin() -> Self {
+        let first = first_anchor();
+        let age = monotonic_nanos().saturating_sub(first.monotonic_nanos);
+        if let Some(left) = MIN_BASE_NANOS.checked_sub(age) {
+            std::thread::sleep(Duration::from_nanos(left));
         }
+        let mut second = Anchor::take();
+        let mut from = first;
+        if first.rate(second).is_none() {
+            // The counter began anew since.
+            from = second;
+            std::thread::sleep(Duration::from_nanos(MIN_BASE_NANOS));
+            second = Anchor::take();
+        }
+        Self::new(from, second)
     }
 
-    fn rate(a: Anchor, b: Anchor) -> Option<f64> {
-        let ticks = b.ticks.0.checked_sub(a.ticks.0).filter(|t| *t > 0)?;
-        let nanos = b.unix_nanos.checked_sub(a.unix_nanos).filter(|n| *n > 0)?;
-        Some(nanos as f64 / ticks as f64)
+    /// A timeline that is right at `second`, with the rate measured since `first`; moments before follow from it,
+    /// so that a wall clock set after `first` does not matter.
+    pub fn new(first: Anchor, second: Anchor) -> Self {
+        let nanos_per_tick = first.rate(second).unwrap_or(1.0);
+        let origin = Segment { ticks: second.ticks.0, nanos: second.unix_nanos, nanos_per_tick };
+        Self { segments: vec![origin], last: second, rate: nanos_per_tick }
     }
 
-    /// Closes the open segment at `now`; the next one runs at the rate last measured, bent towards the wall clock.
+    /// Compares with the clocks and, where the difference is worth it, closes the open segment at `now`: the next
+    /// one is bent towards the wall clock until it has met it. No moment after `now` has been converted yet.
     pub fn reanchor(&mut self, now: Anchor) {
         let mapped = self.unix_nanos(now.ticks);
-        let error = now.unix_nanos as i64 - mapped as i64;
-        let open = self.segments.last().map_or(1.0, |s| s.nanos_per_tick);
-        let measured =
-            if error.abs() < STEP_NANOS { Self::rate(self.last, now).unwrap_or(open) } else { open };
-        let segment = if error.abs() < STEP_NANOS {
-            let nanos_per_tick = measured * (1.0 + error as f64 / SLEW_NANOS);
-            Segment { ticks: now.ticks.0, nanos: mapped, nanos_per_tick }
+        let error = now.unix_nanos.wrapping_sub(mapped).cast_signed();
+        let step = error.unsigned_abs() >= STEP_NANOS;
+        let since = now.monotonic_nanos.saturating_sub(self.last.monotonic_nanos);
+        if !step && (error.unsigned_abs() < TOLERATED_NANOS || since < MIN_INTERVAL_NANOS) {
+            return;
+        }
+        // Time that one of the two clocks slept through is no rate.
+        if let Some(measured) = self.last.rate(now)
+            && (measured / self.rate - 1.0).abs() < RATE_TOLERANCE
+        {
+            self.rate = measured;
+        }
+        while self.segments.last().is_some_and(|segment| !step && segment.ticks > now.ticks.0) {
+            self.segments.pop();
+        }
+        let (ticks, nanos_per_tick) = (now.ticks.0, self.rate);
+        if step {
+            self.push(Segment { ticks, nanos: now.unix_nanos, nanos_per_tick });
         } else {
-            Segment { ticks: now.ticks.0, nanos: now.unix_nanos, nanos_per_tick: measured }
-        };
+            let bent = nanos_per_tick * (1.0 + error as f64 / SLEW_NANOS);
+            self.push(Segment { ticks, nanos: mapped, nanos_per_tick: bent });
+            let met = ticks.saturating_add((SLEW_NANOS / nanos_per_tick) as u64);
+            self.push(Segment { ticks: met, nanos: self.unix_nanos(Ticks(met)), nanos_per_tick });
+        }
+        self.last = now;
+    }
+
+    fn push(&mut self, segment: Segment) {
         if self.segments.len() == MAX_SEGMENTS {
             self.segments.remove(0);
         }
         self.segments.push(segment);
-        self.last = now;
     }
 
     /// Nanoseconds since the Unix epoch.
     #[inline]
     pub fn unix_nanos(&self, at: Ticks) -> u64 {
-        let segment = match self.segments.iter().rev().find(|s| s.ticks <= at.0) {
+        let segment = match self.segments.iter().rev().find(|segment| segment.ticks <= at.0) {
             Some(segment) => segment,
             None => &self.segments[0],
         };
-        let delta = (at.0 as i64).wrapping_sub(segment.ticks as i64);
+        let delta = at.0.wrapping_sub(segment.ticks).cast_signed();
         segment.nanos.saturating_add_signed((delta as f64 * segment.nanos_per_tick) as i64)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn anchor(ticks: u64, unix_nanos: u64) -> Anchor {
-        Anchor { ticks: Ticks(ticks), unix_nanos }
-    }
-
-    #[test]
-    fn what_was_converted_once_is_never_converted_differently() {
-        let mut line = Timeline::new(anchor(1_000, 1_000_000_000), anchor(1_001_000, 1_000_500_000));
-        let before: Vec<u64> = (0..100).map(|i| line.unix_nanos(Ticks(1_000 + i * 10_000))).collect();
-        line.reanchor(anchor(1_001_000, 1_000_500_900));
-        line.reanchor(anchor(2_001_000, 1_001_000_100));
-        let after: Vec<u64> = (0..100).map(|i| line.unix_nanos(Ticks(1_000 + i * 10_000))).collect();
-        assert_eq!(before, after);
-    }
-
-    #[test]
-    fn time_never_runs_backwards_across_anchors() {
-        let mut line = Timeline::new(anchor(0, 1_000_000_000), anchor(1_000_000, 1_000_500_000));
-        let mut last = 0;
-        for i in 1..200u64 {
-            let jitter = if i % 2 == 0 { 700 } else { 0 };
-            line.reanchor(anchor(i * 1_000_000, 1_000_000_000 + i * 500_000 + jitter));
-            for step in 0..10 {
-                let at = line.unix_nanos(Ticks(i * 1_000_000 + step * 100_000));
-                assert!(at >= last);
-                last = at;
-            }
-        }
-    }
-
-    #[test]
-    fn a_set_wall_clock_is_followed_at_once() {
-        let mut line = Timeline::new(anchor(0, 1_000_000_000), anchor(1_000_000, 1_000_500_000));
-        line.reanchor(anchor(2_000_000, 9_000_000_000));
-        assert_eq!(line.unix_nanos(Ticks(2_000_000)), 9_000_000_000);
-    }
-
-    #[test]
-    fn the_clock_advances() {
-        init();
-        let a = now();
-        std::thread::sleep(std::time::Duration::from_millis(2));
-        let b = now();
-        let line = Timeline::new(first_anchor(), Anchor::take());
-        assert!(line.unix_nanos(b) - line.unix_nanos(a) >= 1_900_000);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
-use agent_core::clock::{self, Anchor, Timeline};
+use agent_core::clock::{Anchor, Timeline};
 use agent_core::queue::Loss;
 use agent_core::span::Chunk;
 use tokio::task::JoinSet;
@@ -351,8 +351,7 @@ impl Worker {
             return false;
         }
         let ledger = Self::ledger(p);
-        let timeline =
-            self.timeline.get_or_insert_with(|| Timeline::new(clock::first_anchor(), Anchor::take()));
+        let timeline = self.timeline.get_or_insert_with(Timeline::begin);
         for sink in &mut self.sinks {
             sink.make_room(config.retry_max_bytes, ledger);
             sink.put(&self.batch, timeline, &mut self.number, ledger);
