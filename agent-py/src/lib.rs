@@ -3,6 +3,7 @@
 //! `unsafe` about Python lives in `ffi/`, `wrapper/` and `current.rs`; a library's file has none.
 
 mod agent;
+mod api;
 mod breaker;
 mod current;
 mod database;
@@ -29,11 +30,20 @@ mod _native {
     #[pymodule_export]
     use super::agent::activate;
     #[pymodule_export]
+    use super::api::ids::{current_span_id, current_trace_id, sanitize_sql};
+    #[pymodule_export]
+    use super::api::imports::when_imported;
+    #[pymodule_export]
+    use super::api::patch::{Patch, patch, trace};
+    #[pymodule_export]
+    use super::api::traced::traced;
+    #[pymodule_export]
     use super::status::{flush, probe, settings_rows, status};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::load(module.py())?;
+        super::api::span::add(module)?;
         module.add("__version__", agent_core::VERSION)
     }
 }

@@ -7,12 +7,15 @@ use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::ffi as py_ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyString, PyType};
 
 use crate::ffi;
 
 /// Makes the replacement of a callable.
 pub type Make<'a, 'py> = &'a dyn Fn(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>;
+
+/// As [`Make`]; told whether the first argument is what the callable is called on.
+pub type MakeAs<'a, 'py> = &'a dyn Fn(&Bound<'py, PyAny>, bool) -> PyResult<Bound<'py, PyAny>>;
 
 /// A replaced attribute.
 pub struct Site {
@@ -34,6 +37,14 @@ impl Site {
     /// `AttributeError` where the module has no such attribute of its own, `TypeError` where it is no callable;
     /// whatever `make` raises.
     pub fn replace<'py>(module: &Bound<'py, PyAny>, path: &str, make: Make<'_, 'py>) -> PyResult<Self> {
+        Self::replace_as(module, path, &|original, _| make(original))
+    }
+
+    /// As [`Self::replace`].
+    ///
+    /// # Errors
+    /// As [`Self::replace`].
+    pub fn replace_as<'py>(module: &Bound<'py, PyAny>, path: &str, make: MakeAs<'_, 'py>) -> PyResult<Self> {
         let py = module.py();
         let mut owner = module.clone();
         let mut names = path.split('.').peekable();
@@ -44,7 +55,8 @@ impl Site {
                 owner = value;
                 continue;
             }
-            let replacement = rebuild(&value, make)?;
+            let method = definer.is_instance_of::<PyType>() && value.get_type().name()? != "staticmethod";
+            let replacement = rebuild(&value, &|original| make(original, method))?;
             set(&definer, &name, &replacement)?;
             return Ok(Self {
                 owner: definer.unbind(),
@@ -105,7 +117,10 @@ fn describe(object: &Bound<'_, PyAny>) -> String {
 }
 
 /// Wraps what is inside a descriptor and makes the same kind of descriptor around it.
-fn rebuild<'py>(value: &Bound<'py, PyAny>, make: Make<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+///
+/// # Errors
+/// `TypeError` where there is nothing to call; whatever `make` raises.
+pub fn rebuild<'py>(value: &Bound<'py, PyAny>, make: Make<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let py = value.py();
     let kind = value.get_type();
     let kind_name = kind.name()?;
@@ -165,12 +180,4 @@ fn set_in_type<'py>(
         py_ffi::PyType_Modified(of);
     }
     Ok(())
-}
-
-/// The arguments of a call as a tuple and a dictionary, for a Python wrapper function.
-pub fn arguments_tuple<'py>(
-    py: Python<'py>,
-    args: &[Borrowed<'_, 'py, PyAny>],
-) -> PyResult<Bound<'py, PyTuple>> {
-    PyTuple::new(py, args.iter())
 }

@@ -6,13 +6,41 @@ mod raised;
 mod typedef;
 
 pub use raised::Raised;
-pub use typedef::{TypeSpec, member, method, slot};
+pub use typedef::{TypeSpec, fastcall, member, method, slot};
 
 use pyo3::ffi::{PyObject, PyTypeObject};
 
+// Not declared by pyo3-ffi.
 unsafe extern "C" {
-    /// Not declared by pyo3-ffi.
+    static mut PyMethod_Type: PyTypeObject;
+    /// A bound method.
     pub fn PyMethod_New(function: *mut PyObject, instance: *mut PyObject) -> *mut PyObject;
+    fn PyMethod_Function(method: *mut PyObject) -> *mut PyObject;
+    fn PyMethod_Self(method: *mut PyObject) -> *mut PyObject;
+}
+
+/// Function and instance of a bound method, borrowed; `None` for anything else.
+///
+/// # Safety
+/// `object` is alive and the GIL is held.
+pub unsafe fn method_parts(object: *mut PyObject) -> Option<(*mut PyObject, *mut PyObject)> {
+    // SAFETY: by this function's contract; the type is checked before its fields are read.
+    unsafe {
+        (pyo3::ffi::Py_TYPE(object) == &raw mut PyMethod_Type)
+            .then(|| (PyMethod_Function(object), PyMethod_Self(object)))
+    }
+}
+
+/// Clears one field of an object of ours, as `Py_CLEAR` does: null first, then the reference is given up.
+///
+/// # Safety
+/// `field` holds null or an owned reference and the GIL is held.
+pub unsafe fn clear_field(field: *mut *mut PyObject) {
+    // SAFETY: by this function's contract.
+    unsafe {
+        let old = std::ptr::replace(field, std::ptr::null_mut());
+        pyo3::ffi::Py_XDECREF(old);
+    }
 }
 
 /// The dictionary of a type, also of one that refuses `setattr`. Borrowed.

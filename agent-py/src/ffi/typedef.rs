@@ -32,6 +32,16 @@ pub const fn method(name: &'static CStr, function: ffi::PyCFunction, flags: c_in
     }
 }
 
+/// A method of any number of positional arguments.
+pub const fn fastcall(name: &'static CStr, function: ffi::PyCFunctionFast) -> ffi::PyMethodDef {
+    ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFast: function },
+        ml_flags: ffi::METH_FASTCALL,
+        ml_doc: ptr::null(),
+    }
+}
+
 /// What a heap type is made of. The tables are leaked: a type lives as long as the process.
 pub struct TypeSpec {
     /// `module.name`.

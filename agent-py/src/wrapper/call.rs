@@ -8,7 +8,7 @@ use std::ptr;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyAny, PyString, PyTuple};
+use pyo3::types::{PyAny, PyDict, PyString, PyTuple};
 
 use crate::ffi::Raised;
 
@@ -55,6 +55,8 @@ pub struct Call<'py> {
     args: *const *mut ffi::PyObject,
     nargsf: usize,
     kwnames: *mut ffi::PyObject,
+    /// 1 where `wrapped` is bound to the first argument already and is called without it.
+    bound: usize,
     outcome: Outcome,
 }
 
@@ -69,13 +71,34 @@ impl<'py> Call<'py> {
         nargsf: usize,
         kwnames: *mut ffi::PyObject,
     ) -> Self {
-        Self { py, wrapped, args, nargsf, kwnames, outcome: Outcome::Pending }
+        Self { py, wrapped, args, nargsf, kwnames, bound: 0, outcome: Outcome::Pending }
+    }
+
+    /// A call through a bound callable: `args` starts with what it is bound to, of which `wrapped` knows.
+    ///
+    /// # Safety
+    /// As for [`Self::new`]; there is at least one positional argument.
+    #[inline]
+    pub(super) unsafe fn new_bound(
+        py: Python<'py>,
+        wrapped: *mut ffi::PyObject,
+        args: *const *mut ffi::PyObject,
+        positional: usize,
+        kwnames: *mut ffi::PyObject,
+    ) -> Self {
+        Self { py, wrapped, args, nargsf: positional, kwnames, bound: 1, outcome: Outcome::Pending }
     }
 
     /// The token.
     #[inline]
     pub fn py(&self) -> Python<'py> {
         self.py
+    }
+
+    /// The original.
+    pub(super) fn function(&self) -> Bound<'py, PyAny> {
+        // SAFETY: the wrapper keeps it alive for the call.
+        unsafe { Bound::from_borrowed_ptr(self.py, self.wrapped) }
     }
 
     #[inline]
@@ -163,9 +186,80 @@ impl<'py> Call<'py> {
         if !matches!(self.outcome, Outcome::Pending) {
             return;
         }
-        // SAFETY: by this function's contract; the wrapper keeps `wrapped` alive.
-        let result = unsafe { ffi::PyObject_Vectorcall(self.wrapped, args, nargsf, self.kwnames) };
+        // SAFETY: by this function's contract; the wrapper keeps `wrapped` alive. A bound original is called without
+        // the first argument.
+        let result = unsafe {
+            if self.bound == 0 {
+                ffi::PyObject_Vectorcall(self.wrapped, args, nargsf, self.kwnames)
+            } else {
+                let positional = (nargsf & !ffi::PY_VECTORCALL_ARGUMENTS_OFFSET) - 1;
+                ffi::PyObject_Vectorcall(self.wrapped, args.add(1), positional, self.kwnames)
+            }
+        };
+        self.conclude(result);
+    }
+
+    /// Takes what a call returned: an owned reference, or null with an exception set.
+    #[inline]
+    fn conclude(&mut self, result: *mut ffi::PyObject) {
         self.outcome = if result.is_null() { self.raised() } else { Outcome::Returned(result) };
+    }
+
+    /// Lets the application's own code stand for the original, with what it returned or raised as the outcome.
+    pub(crate) fn instead(&mut self, run: impl FnOnce(&Self) -> PyResult<Bound<'py, PyAny>>) {
+        if !matches!(self.outcome, Outcome::Pending) {
+            return;
+        }
+        let result = match run(self) {
+            Ok(result) => result.into_ptr(),
+            Err(error) => {
+                error.restore(self.py);
+                ptr::null_mut()
+            }
+        };
+        self.conclude(result);
+    }
+
+    /// The original, bound to the first argument where `method` says that this is what it is called on; with that
+    /// argument.
+    pub(crate) fn original(&self, method: bool) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyAny>>)> {
+        // SAFETY: the wrapper keeps the original alive for the call.
+        let wrapped = unsafe { Bound::from_borrowed_ptr(self.py, self.wrapped) };
+        let Some(instance) = self.arg(0).filter(|_| method || self.bound > 0) else {
+            return Ok((wrapped, None));
+        };
+        let instance = instance.to_owned();
+        if self.bound > 0 {
+            return Ok((wrapped, Some(instance)));
+        }
+        // SAFETY: live objects, attached; a descriptor's `__get__` takes a null owner.
+        let bound = unsafe {
+            match (*ffi::Py_TYPE(self.wrapped)).tp_descr_get {
+                None => return Ok((wrapped, None)),
+                Some(get) => get(self.wrapped, instance.as_ptr(), ffi::Py_TYPE(instance.as_ptr()).cast()),
+            }
+        };
+        // SAFETY: a new reference or null with an exception set.
+        Ok((unsafe { Bound::from_owned_ptr_or_err(self.py, bound)? }, Some(instance)))
+    }
+
+    /// The positional arguments from `from` on, and the keyword arguments.
+    pub(crate) fn arguments(
+        &self,
+        from: usize,
+    ) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
+        let positional =
+            (from..self.positional()).filter_map(|at| self.arg(at).map(|value| value.to_owned()));
+        let args = PyTuple::new(self.py, positional.collect::<smallvec::SmallVec<[_; 8]>>())?;
+        let Some(names) = self.keyword_names() else { return Ok((args, None)) };
+        let kwargs = PyDict::new(self.py);
+        for (at, name) in names.iter_borrowed().enumerate() {
+            // SAFETY: keyword values follow the positional arguments, one for each name.
+            kwargs.set_item(name, unsafe {
+                Borrowed::from_ptr(self.py, *self.args.add(self.positional() + at))
+            })?;
+        }
+        Ok((args, Some(kwargs)))
     }
 
     #[cold]

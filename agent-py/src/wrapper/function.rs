@@ -1,4 +1,4 @@
-//! The wrapper type.
+//! The wrapper types: calling and binding. What they answer to attributes is in `attributes.rs`.
 
 use std::ffi::{CStr, c_int, c_ulong, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,9 +9,10 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
+use super::attributes;
 use super::call::{Call, CallHook};
 use crate::breaker::Breaker;
-use crate::ffi::{PyMethod_New, TypeSpec, member, method, slot};
+use crate::ffi::{PyMethod_New, TypeSpec, clear_field, member, method_parts, slot};
 
 /// What a wrapper does around its original.
 pub trait Behaviour: Send + Sync {
@@ -25,15 +26,8 @@ pub trait Behaviour: Send + Sync {
     }
 }
 
-impl Behaviour for CallHook {
-    #[inline]
-    fn call(&self, call: &mut Call<'_>) -> super::HookResult {
-        self(call)
-    }
-}
-
 #[repr(C)]
-struct Wrapper {
+pub(super) struct Wrapper {
     ob_base: ffi::PyObject,
     vectorcall: ffi::vectorcallfunc,
     wrapped: *mut ffi::PyObject,
@@ -42,20 +36,107 @@ struct Wrapper {
     hook: Option<CallHook>,
     behaviour: Option<Box<dyn Behaviour>>,
     breaker: &'static Breaker,
+    /// Of a bound callable: the wrapper that it was got from; else null.
+    outer: *mut ffi::PyObject,
+    /// Of a bound callable: what it is bound to; else null.
+    instance: *mut ffi::PyObject,
 }
 
-/// Around functions and C methods: the interpreter calls `o.m()` without making a bound method.
-static METHOD: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
-/// Around any other callable, which in a class is an ordinary attribute.
-static PLAIN: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
+/// One type for each way in which a callable behaves as an attribute of a class.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    /// Around functions and C methods: the interpreter calls `o.m()` without making a bound method.
+    Method,
+    /// Around what binds in its own way.
+    Descriptor,
+    /// Around what does not bind: a built-in function, a partial, an instance with `__call__`.
+    Plain,
+    /// Around classes, which are also subclassed, asked by `isinstance` and subscripted.
+    Class,
+    /// Around what a C method of an instance gives: `cursor.execute`.
+    Bound,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 5] = [Self::Method, Self::Descriptor, Self::Plain, Self::Class, Self::Bound];
+
+    fn of(original: *mut ffi::PyObject) -> Self {
+        // SAFETY: a live object.
+        unsafe {
+            let of = ffi::Py_TYPE(original);
+            if ffi::PyType_Check(original) != 0 {
+                Self::Class
+            } else if ffi::PyType_GetFlags(of) & ffi::Py_TPFLAGS_METHOD_DESCRIPTOR != 0 {
+                Self::Method
+            } else if (*of).tp_descr_get.is_some() {
+                Self::Descriptor
+            } else {
+                Self::Plain
+            }
+        }
+    }
+
+    const fn name(self) -> &'static CStr {
+        match self {
+            Self::Method => c"remora._native.MethodWrapper",
+            Self::Descriptor => c"remora._native.DescriptorWrapper",
+            Self::Plain => c"remora._native.Wrapper",
+            Self::Class => c"remora._native.ClassWrapper",
+            Self::Bound => c"remora._native.BoundWrapper",
+        }
+    }
+}
+
+static TYPES: [AtomicPtr<ffi::PyTypeObject>; Kind::ALL.len()] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; Kind::ALL.len()];
 
 /// # Safety
 /// `object` is alive.
 #[inline]
-unsafe fn is_ours(object: *mut ffi::PyObject) -> bool {
+pub(super) unsafe fn is_ours(object: *mut ffi::PyObject) -> bool {
     // SAFETY: by this function's contract.
     let of = unsafe { ffi::Py_TYPE(object) };
-    of == METHOD.load(Ordering::Relaxed) || of == PLAIN.load(Ordering::Relaxed)
+    TYPES.iter().any(|kind| kind.load(Ordering::Relaxed) == of)
+}
+
+/// The original, borrowed.
+///
+/// # Safety
+/// `this` is a wrapper.
+#[inline]
+pub(super) unsafe fn wrapped(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: by this function's contract.
+    unsafe { (*this.cast::<Wrapper>()).wrapped }
+}
+
+/// A wrapper that does nothing yet. Takes over the reference to `original`.
+///
+/// # Safety
+/// Attached; `original` is an owned reference.
+unsafe fn allocate(
+    py: Python<'_>,
+    kind: Kind,
+    original: *mut ffi::PyObject,
+    vectorcall: ffi::vectorcallfunc,
+    breaker: &'static Breaker,
+) -> PyResult<*mut Wrapper> {
+    // SAFETY: attached; the fresh object's own fields are written before anyone sees them. `PyType_GenericAlloc` fills
+    // with zeros, which stand for null and `None`, and starts tracking at once, but no collection runs before the
+    // writes.
+    unsafe {
+        let object = ffi::PyType_GenericAlloc(TYPES[kind as usize].load(Ordering::Acquire), 0);
+        if object.is_null() {
+            ffi::Py_DECREF(original);
+            return Err(PyErr::fetch(py));
+        }
+        let this: *mut Wrapper = object.cast();
+        (&raw mut (*this).vectorcall).write(vectorcall);
+        (&raw mut (*this).hook).write(None);
+        (&raw mut (*this).behaviour).write(None);
+        (&raw mut (*this).breaker).write(breaker);
+        (*this).wrapped = original;
+        Ok(this)
+    }
 }
 
 /// Puts a wrapper around a callable.
@@ -66,22 +147,24 @@ pub fn wrap<'py>(
     breaker: &'static Breaker,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = original.py();
-    // SAFETY: attached; the fresh object's own fields are written before anyone sees them. `PyType_GenericAlloc`
-    // starts tracking it at once, but no collection runs between here and the writes, and null fields are skipped.
+    let vectorcall = if hook.is_some() { call_hook } else { call_behaviour };
+    // SAFETY: attached, a reference of our own; the wrapper is complete before it is handed out.
     unsafe {
-        let flags = ffi::PyType_GetFlags(ffi::Py_TYPE(original.as_ptr()));
-        let of = if flags & ffi::Py_TPFLAGS_METHOD_DESCRIPTOR == 0 { &PLAIN } else { &METHOD };
-        let object = ffi::PyType_GenericAlloc(of.load(Ordering::Acquire), 0);
-        if object.is_null() {
-            return Err(PyErr::fetch(py));
-        }
-        let this: *mut Wrapper = object.cast();
-        (&raw mut (*this).vectorcall).write(if hook.is_some() { call_hook } else { call_behaviour });
-        (&raw mut (*this).hook).write(hook);
-        (&raw mut (*this).behaviour).write(behaviour);
-        (&raw mut (*this).breaker).write(breaker);
-        (*this).wrapped = original.clone().into_ptr();
-        Ok(Bound::from_owned_ptr(py, object))
+        let this =
+            allocate(py, Kind::of(original.as_ptr()), original.clone().into_ptr(), vectorcall, breaker)?;
+        (*this).hook = hook;
+        (*this).behaviour = behaviour;
+        Ok(Bound::from_owned_ptr(py, this.cast()))
+    }
+}
+
+/// Makes a wrapper do nothing any more, where it cannot be taken out because others hold it.
+pub fn disarm(object: &Bound<'_, PyAny>) {
+    if is_wrapper(object) {
+        let this: *mut Wrapper = object.as_ptr().cast();
+        // SAFETY: a wrapper. The field is one word that is only ever one of our functions, all of which hold for this
+        // wrapper; the rest stays, since a call may be on its way.
+        unsafe { (*this).vectorcall = pass_through };
     }
 }
 
@@ -91,14 +174,14 @@ pub fn is_wrapper(object: &Bound<'_, PyAny>) -> bool {
     unsafe { is_ours(object.as_ptr()) }
 }
 
-/// What is inside a wrapper.
-pub fn original<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
-    if !is_wrapper(object) {
-        return None;
-    }
-    let this: *mut Wrapper = object.as_ptr().cast();
-    // SAFETY: a wrapper's `wrapped` is set from the start and never changes.
-    Some(unsafe { Bound::from_borrowed_ptr(object.py(), (*this).wrapped) })
+unsafe extern "C" fn pass_through(
+    callable: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargsf: usize,
+    kwnames: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter calls this slot with a wrapper and a vectorcall's arguments, passed on as they came.
+    unsafe { ffi::PyObject_Vectorcall(wrapped(callable), args, nargsf, kwnames) }
 }
 
 unsafe extern "C" fn call_hook(
@@ -140,6 +223,42 @@ unsafe extern "C" fn call_behaviour(
     }
 }
 
+/// Through a bound callable: the hook sees the arguments with the instance in front, as it would through the class.
+unsafe extern "C" fn call_bound(
+    callable: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargsf: usize,
+    kwnames: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    let this: *mut Wrapper = callable.cast();
+    // SAFETY: as in `call_hook`; `outer` is a wrapper, or null once the collector has cleared this one. The copied
+    // arguments live as long as the caller's.
+    unsafe {
+        let outer: *mut Wrapper = (*this).outer.cast();
+        if outer.is_null() || (*outer).vectorcall as usize == pass_through as *const () as usize {
+            return ffi::PyObject_Vectorcall((*this).wrapped, args, nargsf, kwnames);
+        }
+        let positional = nargsf & !ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+        let names = if kwnames.is_null() { 0 } else { ffi::PyTuple_Size(kwnames).unsigned_abs() };
+        let mut all: smallvec::SmallVec<[*mut ffi::PyObject; 8]> = smallvec::SmallVec::new();
+        all.push((*this).instance);
+        if positional + names > 0 {
+            all.extend_from_slice(std::slice::from_raw_parts(args, positional + names));
+        }
+        let py = Python::assume_attached();
+        let mut call = Call::new_bound(py, (*this).wrapped, all.as_ptr(), positional + 1, kwnames);
+        let breaker = (*outer).breaker;
+        if !breaker.is_open() {
+            guarded(breaker, || match ((*outer).hook, (*outer).behaviour.as_deref()) {
+                (Some(hook), _) => hook(&mut call),
+                (None, Some(behaviour)) => behaviour.call(&mut call),
+                (None, None) => Ok(()),
+            });
+        }
+        call.finish()
+    }
+}
+
 /// Runs a hook; a panic or an error of it is counted and goes no further.
 #[inline]
 pub fn guarded(breaker: &'static Breaker, work: impl FnOnce() -> super::HookResult) {
@@ -157,16 +276,66 @@ pub fn guarded(breaker: &'static Breaker, work: impl FnOnce() -> super::HookResu
 unsafe extern "C" fn descr_get(
     this: *mut ffi::PyObject,
     instance: *mut ffi::PyObject,
-    _owner: *mut ffi::PyObject,
+    owner: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: a descriptor slot: attached, live objects, `instance` may be null. What has no `__get__` itself (a
-    // built-in function, a partial) does not bind.
+    // SAFETY: a descriptor slot: attached, live objects, `instance` and `owner` may be null.
     unsafe {
-        let binds = (*ffi::Py_TYPE(wrapped(this))).tp_descr_get.is_some();
-        if instance.is_null() || instance == ffi::Py_None() || !binds {
+        let wrapped = wrapped(this);
+        let of = ffi::Py_TYPE(wrapped);
+        if of == &raw mut ffi::PyFunction_Type {
+            if instance.is_null() || instance == ffi::Py_None() {
+                return ffi::Py_NewRef(this);
+            }
+            return PyMethod_New(this, instance);
+        }
+        let Some(get) = (*of).tp_descr_get else { return ffi::Py_NewRef(this) };
+        let bound = get(wrapped, instance, owner);
+        if bound.is_null() {
+            return bound;
+        }
+        if bound == wrapped {
+            ffi::Py_DECREF(bound);
             return ffi::Py_NewRef(this);
         }
-        PyMethod_New(this, instance)
+        if let Some((function, on)) = method_parts(bound)
+            && function == wrapped
+        {
+            let method = PyMethod_New(this, on);
+            ffi::Py_DECREF(bound);
+            return method;
+        }
+        bind(this, bound, if instance.is_null() { owner } else { instance })
+    }
+}
+
+/// A wrapper around what an original gave when it was bound. Takes over the reference to `bound`.
+///
+/// # Safety
+/// Attached; `this` is a wrapper, `instance` alive or null.
+unsafe fn bind(
+    this: *mut ffi::PyObject,
+    bound: *mut ffi::PyObject,
+    instance: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: by this function's contract; a C method knows what it is bound to (for a class method not the instance).
+    unsafe {
+        let on = if ffi::PyCFunction_Check(bound) != 0 { ffi::PyCFunction_GetSelf(bound) } else { instance };
+        if on.is_null() || ffi::PyCallable_Check(bound) == 0 {
+            return bound;
+        }
+        let outer: *mut Wrapper = this.cast();
+        let py = Python::assume_attached();
+        match allocate(py, Kind::Bound, bound, call_bound, (*outer).breaker) {
+            Ok(made) => {
+                (*made).outer = ffi::Py_NewRef(this);
+                (*made).instance = ffi::Py_NewRef(on);
+                made.cast()
+            }
+            Err(error) => {
+                error.restore(py);
+                ptr::null_mut()
+            }
+        }
     }
 }
 
@@ -174,7 +343,8 @@ unsafe extern "C" fn traverse(this: *mut ffi::PyObject, visit: ffi::visitproc, a
     // SAFETY: the collector's slot: a wrapper of ours, whose fields are null or live.
     unsafe {
         let this: *mut Wrapper = this.cast();
-        for reference in [(*this).wrapped, ffi::Py_TYPE(this.cast()).cast()] {
+        let of = ffi::Py_TYPE(this.cast()).cast();
+        for reference in [(*this).wrapped, (*this).outer, (*this).instance, of] {
             if !reference.is_null() {
                 let result = visit(reference, arg);
                 if result != 0 {
@@ -190,8 +360,14 @@ unsafe extern "C" fn traverse(this: *mut ffi::PyObject, visit: ffi::visitproc, a
 }
 
 unsafe extern "C" fn clear(this: *mut ffi::PyObject) -> c_int {
-    // A cycle through a wrapper is broken at its original: functions clear themselves.
-    let _ = this;
+    // A cycle through a wrapper is broken at its original, since functions clear themselves, or here where an instance
+    // holds its own bound method. `wrapped` stays: a wrapper that is still reachable by a finaliser must answer.
+    let this: *mut Wrapper = this.cast();
+    // SAFETY: the collector's slot: a wrapper, whose fields are null or owned.
+    unsafe {
+        clear_field(&raw mut (*this).outer);
+        clear_field(&raw mut (*this).instance);
+    }
     0
 }
 
@@ -205,182 +381,54 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
         }
         ptr::drop_in_place(&raw mut (*this).behaviour);
         ffi::Py_XDECREF((*this).wrapped);
+        ffi::Py_XDECREF((*this).outer);
+        ffi::Py_XDECREF((*this).instance);
         let of = ffi::Py_TYPE(object);
         ffi::PyObject_GC_Del(object.cast());
         ffi::Py_DECREF(of.cast());
     }
 }
 
-unsafe fn wrapped(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: only called by slots of the wrapper type.
-    unsafe { (*this.cast::<Wrapper>()).wrapped }
-}
-
-unsafe extern "C" fn getattro(this: *mut ffi::PyObject, name: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: attribute slot: attached, live objects.
-    unsafe {
-        let own = ffi::PyObject_GenericGetAttr(this, name);
-        if !own.is_null() || ffi::PyErr_ExceptionMatches(ffi::PyExc_AttributeError) == 0 {
-            return own;
-        }
-        ffi::PyErr_Clear();
-        ffi::PyObject_GetAttr(wrapped(this), name)
-    }
-}
-
-unsafe extern "C" fn setattro(
-    this: *mut ffi::PyObject,
-    name: *mut ffi::PyObject,
-    value: *mut ffi::PyObject,
-) -> c_int {
-    // SAFETY: attribute slot: attached, live objects; a null value deletes, as `PyObject_SetAttr` has it.
-    unsafe { ffi::PyObject_SetAttr(wrapped(this), name, value) }
-}
-
-unsafe extern "C" fn richcompare(
-    this: *mut ffi::PyObject,
-    other: *mut ffi::PyObject,
-    operation: c_int,
-) -> *mut ffi::PyObject {
-    // SAFETY: comparison slot: attached, live objects.
-    unsafe {
-        let inner = if is_ours(other) { wrapped(other) } else { other };
-        ffi::PyObject_RichCompare(wrapped(this), inner, operation)
-    }
-}
-
-unsafe extern "C" fn hash(this: *mut ffi::PyObject) -> ffi::Py_hash_t {
-    // SAFETY: hash slot: attached, a wrapper.
-    unsafe { ffi::PyObject_Hash(wrapped(this)) }
-}
-
-unsafe extern "C" fn repr(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: repr slot: attached, a wrapper.
-    unsafe { ffi::PyObject_Repr(wrapped(this)) }
-}
-
-unsafe extern "C" fn str(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: str slot: attached, a wrapper.
-    unsafe { ffi::PyObject_Str(wrapped(this)) }
-}
-
-unsafe extern "C" fn get_wrapped(this: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
-    // SAFETY: getter: attached, a wrapper.
-    unsafe { ffi::Py_NewRef(wrapped(this)) }
-}
-
-unsafe extern "C" fn get_class(this: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
-    // SAFETY: getter: attached, a wrapper.
-    unsafe { ffi::Py_NewRef(ffi::Py_TYPE(wrapped(this)).cast()) }
-}
-
-/// Attributes that the type object itself has, and that would therefore hide the original's. `closure` is the name.
-unsafe extern "C" fn get_from_wrapped(this: *mut ffi::PyObject, closure: *mut c_void) -> *mut ffi::PyObject {
-    // SAFETY: getter: attached, a wrapper; `closure` is one of the C strings below.
-    unsafe { ffi::PyObject_GetAttrString(wrapped(this), closure.cast()) }
-}
-
-unsafe extern "C" fn set_on_wrapped(
-    this: *mut ffi::PyObject,
-    value: *mut ffi::PyObject,
-    closure: *mut c_void,
-) -> c_int {
-    // SAFETY: setter: attached, a wrapper; `closure` is one of the C strings below; a null value deletes.
-    unsafe {
-        if value.is_null() {
-            let name = ffi::PyUnicode_FromString(closure.cast());
-            if name.is_null() {
-                return -1;
-            }
-            let result = ffi::PyObject_SetAttr(wrapped(this), name, ptr::null_mut());
-            ffi::Py_DECREF(name);
-            return result;
-        }
-        ffi::PyObject_SetAttrString(wrapped(this), closure.cast(), value)
-    }
-}
-
-unsafe extern "C" fn reduce(this: *mut ffi::PyObject, _protocol: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: method: attached, a wrapper. A text means "by name", as for functions.
-    unsafe { ffi::PyObject_GetAttrString(wrapped(this), c"__qualname__".as_ptr()) }
-}
-
-unsafe extern "C" fn dir(this: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: method: attached, a wrapper.
-    unsafe { ffi::PyObject_Dir(wrapped(this)) }
-}
-
 /// Makes the types. Once, at load.
 pub fn init(py: Python<'_>) -> PyResult<()> {
-    METHOD.store(
-        create(py, c"remora._native.MethodWrapper", ffi::Py_TPFLAGS_METHOD_DESCRIPTOR)?,
-        Ordering::Release,
-    );
-    PLAIN.store(create(py, c"remora._native.Wrapper", 0)?, Ordering::Release);
+    for kind in Kind::ALL {
+        TYPES[kind as usize].store(create(py, kind)?, Ordering::Release);
+    }
     Ok(())
 }
 
-fn create(py: Python<'_>, name: &'static CStr, flags: c_ulong) -> PyResult<*mut ffi::PyTypeObject> {
-    let delegated = [
-        c"__module__",
-        c"__doc__",
-        c"__name__",
-        c"__qualname__",
-        c"__annotations__",
-        c"__dict__",
-        c"__type_params__",
-        c"__annotate__",
-        c"__text_signature__",
+fn create(py: Python<'_>, kind: Kind) -> PyResult<*mut ffi::PyTypeObject> {
+    let mut slots = vec![
+        slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut c_void),
+        slot(ffi::Py_tp_traverse, traverse as *mut c_void),
+        slot(ffi::Py_tp_clear, clear as *mut c_void),
+        slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
     ];
-    let mut getset: Vec<ffi::PyGetSetDef> = delegated
-        .iter()
-        .map(|name| ffi::PyGetSetDef {
-            name: name.as_ptr(),
-            get: Some(get_from_wrapped),
-            set: Some(set_on_wrapped),
-            doc: ptr::null(),
-            closure: name.as_ptr().cast_mut().cast(),
-        })
-        .collect();
-    for (name, get) in [(c"__wrapped__", get_wrapped as ffi::getter), (c"__class__", get_class)] {
-        getset.push(ffi::PyGetSetDef {
-            name: name.as_ptr(),
-            get: Some(get),
-            set: None,
-            doc: ptr::null(),
-            closure: ptr::null_mut(),
-        });
+    let mut flags: c_ulong = 0;
+    match kind {
+        Kind::Method => {
+            flags = ffi::Py_TPFLAGS_METHOD_DESCRIPTOR;
+            slots.push(slot(ffi::Py_tp_descr_get, descr_get as *mut c_void));
+        }
+        Kind::Descriptor => slots.push(slot(ffi::Py_tp_descr_get, descr_get as *mut c_void)),
+        Kind::Plain | Kind::Class | Kind::Bound => {}
     }
+    attributes::add_slots(kind, &mut slots);
     let spec = TypeSpec {
-        name,
+        name: kind.name(),
         size: size_of::<Wrapper>(),
         flags: ffi::Py_TPFLAGS_HAVE_GC
             | ffi::Py_TPFLAGS_HAVE_VECTORCALL
             | flags
             | ffi::Py_TPFLAGS_IMMUTABLETYPE
             | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION,
-        slots: vec![
-            slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut c_void),
-            slot(ffi::Py_tp_descr_get, descr_get as *mut c_void),
-            slot(ffi::Py_tp_traverse, traverse as *mut c_void),
-            slot(ffi::Py_tp_clear, clear as *mut c_void),
-            slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
-            slot(ffi::Py_tp_getattro, getattro as *mut c_void),
-            slot(ffi::Py_tp_setattro, setattro as *mut c_void),
-            slot(ffi::Py_tp_richcompare, richcompare as *mut c_void),
-            slot(ffi::Py_tp_hash, hash as *mut c_void),
-            slot(ffi::Py_tp_repr, repr as *mut c_void),
-            slot(ffi::Py_tp_str, str as *mut c_void),
-        ],
+        slots,
         members: vec![
             member(c"__vectorcalloffset__", std::mem::offset_of!(Wrapper, vectorcall)),
             member(c"__weaklistoffset__", std::mem::offset_of!(Wrapper, weakrefs)),
         ],
-        getset,
-        methods: vec![
-            method(c"__reduce_ex__", reduce, ffi::METH_O),
-            method(c"__dir__", dir, ffi::METH_NOARGS),
-        ],
+        getset: attributes::getset(),
+        methods: attributes::methods(kind),
     };
     // SAFETY: each function has its slot's signature; the members lie inside `Wrapper`.
     unsafe { spec.create(py) }

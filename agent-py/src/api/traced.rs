@@ -1,0 +1,251 @@
+//! `traced`: every call of a callable of the application is a span.
+//!
+//! The name is the callable's `__qualname__` unless given. Costs one native call more than the callable; nothing is read
+//! from Python unless it raises.
+
+use std::sync::Arc;
+
+use agent_core::span::{SpanKind, SpanSpec};
+use agent_core::tracer;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyAny, PyType};
+
+use super::{SCOPE, names};
+use crate::breaker::Breaker;
+use crate::current::{self, Span, StoredSpan};
+use crate::wrapper::{self, Behaviour, Call, Coroutines, Flight, Flights, Generators, HookResult, Start};
+use crate::{agent, patch};
+
+static BREAKER: Breaker = Breaker::new("traced");
+
+/// How `kind` is written.
+pub fn kind_of(kind: &str) -> PyResult<SpanKind> {
+    match kind {
+        "internal" => Ok(SpanKind::Internal),
+        "server" => Ok(SpanKind::Server),
+        "client" => Ok(SpanKind::Client),
+        "producer" => Ok(SpanKind::Producer),
+        "consumer" => Ok(SpanKind::Consumer),
+        other => Err(PyValueError::new_err(format!(
+            "kind is '{other}', not 'internal', 'server', 'client', 'producer' or 'consumer'"
+        ))),
+    }
+}
+
+/// Name and kind of a callable's spans.
+#[derive(Clone)]
+struct Named {
+    spec: SpanSpec,
+    /// Where the name is not kept for ever.
+    name: Option<Arc<str>>,
+}
+
+impl Named {
+    fn new(name: &str, kind: SpanKind) -> Self {
+        match names::intern(name) {
+            Some(name) => Self { spec: SpanSpec { name, kind, scope: &SCOPE }, name: None },
+            None => Self { spec: SpanSpec { name: "", kind, scope: &SCOPE }, name: Some(name.into()) },
+        }
+    }
+
+    #[inline]
+    fn begin<'py>(&self, py: Python<'py>, parent: &Option<Span<'py>>) -> Option<Span<'py>> {
+        let span = begin(py, &self.spec, parent)?;
+        if let Some(name) = &self.name {
+            span.with(|span| span.name(name));
+        }
+        Some(span)
+    }
+}
+
+/// A span, unless the agent is not active or nothing could be recorded anyway.
+#[inline]
+pub fn begin<'py>(py: Python<'py>, spec: &SpanSpec, parent: &Option<Span<'py>>) -> Option<Span<'py>> {
+    if !agent::is_active() {
+        return None;
+    }
+    let sampler = &tracer::current().sampler;
+    let possible = match parent {
+        Some(parent) => sampler.may_sample_under(parent.with(|span| span.is_sampled())?),
+        None => sampler.may_sample_root(),
+    };
+    if possible { current::start(py, spec, parent) } else { None }
+}
+
+impl Start for Named {
+    fn start<'py>(&self, py: Python<'py>, parent: &Option<Span<'py>>) -> Option<Span<'py>> {
+        self.begin(py, parent)
+    }
+}
+
+/// A plain function.
+struct Function(Named);
+
+impl Behaviour for Function {
+    #[inline]
+    fn call(&self, call: &mut Call<'_>) -> HookResult {
+        let py = call.py();
+        let parent = current::current(py);
+        let Some(span) = self.0.begin(py, &parent) else {
+            call.proceed();
+            return Ok(());
+        };
+        {
+            let _entered = span.enter(parent);
+            call.proceed();
+        }
+        if let Some(error) = call.error() {
+            wrapper::record(&span, &error);
+        }
+        span.finish();
+        Ok(())
+    }
+}
+
+/// A coroutine function.
+struct CoroutineFunction(Named);
+
+impl Flights for CoroutineFunction {
+    fn board(&self, _call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
+        Ok(if agent::is_active() { Some(Box::new(OneCoroutine(self.0.clone()))) } else { None })
+    }
+}
+
+struct OneCoroutine(Named);
+
+impl Flight for OneCoroutine {
+    fn start(&mut self, py: Python<'_>) -> HookResult<Option<StoredSpan>> {
+        Ok(self.0.begin(py, &current::current(py)).map(Span::store))
+    }
+
+    fn finish(
+        &mut self,
+        _py: Python<'_>,
+        span: Option<&Span<'_>>,
+        outcome: Result<&Bound<'_, PyAny>, &Bound<'_, PyAny>>,
+    ) -> HookResult {
+        if let Some(span) = span {
+            if let Err(error) = outcome {
+                wrapper::record(span, error);
+            }
+            span.finish();
+        }
+        Ok(())
+    }
+}
+
+/// What a call gives.
+enum Shape {
+    Value,
+    Coroutine,
+    Generator,
+}
+
+impl Shape {
+    fn of(callable: &Bound<'_, PyAny>) -> Self {
+        const GENERATOR: u32 = 0x20;
+        const COROUTINE: u32 = 0x80;
+        const ITERABLE_COROUTINE: u32 = 0x100;
+        const ASYNC_GENERATOR: u32 = 0x200;
+        let flags = flags(callable, 0).unwrap_or(0);
+        if flags & COROUTINE != 0 {
+            Self::Coroutine
+        } else if flags & ASYNC_GENERATOR != 0 || flags & GENERATOR != 0 && flags & ITERABLE_COROUTINE == 0 {
+            Self::Generator
+        } else {
+            Self::Value
+        }
+    }
+}
+
+/// `co_flags` of the code that a call runs: of a function or method, of what a partial calls, of an object's `__call__`.
+fn flags(callable: &Bound<'_, PyAny>, depth: u8) -> Option<u32> {
+    let py = callable.py();
+    if let Some(code) = callable.getattr_opt(intern!(py, "__code__")).ok()? {
+        return code.getattr(intern!(py, "co_flags")).ok()?.extract().ok();
+    }
+    if depth > 8 {
+        return None;
+    }
+    let inner = if callable.get_type().name().is_ok_and(|name| name == "partial") {
+        callable.getattr(intern!(py, "func")).ok()?
+    } else {
+        callable.get_type().getattr(intern!(py, "__call__")).ok()?
+    };
+    flags(&inner, depth + 1)
+}
+
+/// The name of a callable's spans.
+fn name_of(callable: &Bound<'_, PyAny>) -> String {
+    let py = callable.py();
+    let text = |object: &Bound<'_, PyAny>| {
+        object.getattr_opt(intern!(py, "__qualname__")).ok().flatten().and_then(|name| name.extract().ok())
+    };
+    let partial = || callable.getattr_opt(intern!(py, "func")).ok().flatten();
+    text(callable)
+        .or_else(|| text(&partial()?))
+        .or_else(|| text(callable.get_type().as_any()))
+        .unwrap_or_else(|| "call".to_owned())
+}
+
+/// A wrapper around a callable.
+pub fn wrap<'py>(
+    callable: &Bound<'py, PyAny>,
+    name: Option<&str>,
+    kind: SpanKind,
+) -> PyResult<Bound<'py, PyAny>> {
+    let named = match name {
+        Some(name) => Named::new(name, kind),
+        None => Named::new(&name_of(callable), kind),
+    };
+    let behaviour: Box<dyn Behaviour> = match Shape::of(callable) {
+        Shape::Value => Box::new(Function(named)),
+        Shape::Coroutine => Box::new(Coroutines::new(CoroutineFunction(named), &BREAKER)),
+        Shape::Generator => Box::new(Generators::new(Arc::new(named), &BREAKER)),
+    };
+    wrapper::wrap(callable, None, Some(behaviour), &BREAKER)
+}
+
+fn decorate<'py>(
+    function: &Bound<'py, PyAny>,
+    name: Option<&str>,
+    kind: SpanKind,
+) -> PyResult<Bound<'py, PyAny>> {
+    if function.is_instance_of::<PyType>() {
+        return Err(PyTypeError::new_err("traced: a class is not replaced; decorate its methods"));
+    }
+    patch::rebuild(function, &|inner| wrap(inner, name, kind))
+}
+
+/// Decorator, with or without arguments: every call is a span.
+#[pyfunction]
+#[pyo3(signature = (function=None, /, *, name=None, kind="internal"))]
+pub fn traced<'py>(
+    py: Python<'py>,
+    function: Option<&Bound<'py, PyAny>>,
+    name: Option<String>,
+    kind: &str,
+) -> PyResult<Bound<'py, PyAny>> {
+    let kind = kind_of(kind)?;
+    match function {
+        Some(function) => decorate(function, name.as_deref(), kind),
+        None => Ok(Bound::new(py, Traced { name, kind })?.into_any()),
+    }
+}
+
+/// What `traced` with arguments returns.
+#[pyclass(frozen, module = "remora._native")]
+struct Traced {
+    name: Option<String>,
+    kind: SpanKind,
+}
+
+#[pymethods]
+impl Traced {
+    #[pyo3(signature = (function, /))]
+    fn __call__<'py>(&self, function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        decorate(function, self.name.as_deref(), self.kind)
+    }
+}

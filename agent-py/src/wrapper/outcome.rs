@@ -1,0 +1,49 @@
+//! How what a span stands for ended, and what is in force after it.
+
+use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration, PySystemExit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyAny;
+
+use crate::current::{self, Span};
+use crate::exception;
+
+/// Whether an exception is how something ends in good order: exhausted, closed, cancelled, a wished exit.
+fn is_control_flow(error: &Bound<'_, PyAny>) -> bool {
+    let py = error.py();
+    if error.is_instance_of::<PyStopIteration>() || error.is_instance_of::<PyStopAsyncIteration>() {
+        return true;
+    }
+    if error.is_instance_of::<PySystemExit>() {
+        let code = error.getattr(intern!(py, "code"));
+        return code.is_ok_and(|code| !code.is_truthy().unwrap_or(true));
+    }
+    exception::is_cancellation(error)
+}
+
+/// Records an exception that left what the span stands for: event, `error.type`, status. No exception is pending.
+#[cold]
+pub fn record(span: &Span<'_>, error: &Bound<'_, PyAny>) {
+    if !span.is_recording() || is_control_flow(error) {
+        return;
+    }
+    let details = exception::Details::of(error);
+    span.with(|span| {
+        details.record(span);
+        exception::set_error(span, &details.type_name, &details.message);
+    });
+}
+
+/// Puts `previous` in force again after a span that lived across suspensions. Where another context runs now, which
+/// never had this span in force, nothing is changed.
+pub fn leave(py: Python<'_>, span: &Span<'_>, previous: Option<&Span<'_>>) {
+    let Some(now) = current::current(py) else { return };
+    // A child may have been left in force by a generator that was dropped half-way.
+    let is_child = || {
+        let own = span.with(|span| span.span_id);
+        own.is_some() && now.with(|now| now.parent_span_id) == own
+    };
+    if now.is(span) || is_child() {
+        current::set(py, previous);
+    }
+}
