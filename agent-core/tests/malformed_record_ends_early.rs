@@ -1,0 +1,38 @@
+//! Whatever bytes a record holds, reading it ends and never panics.
+
+use agent_core::record::{Entries, Entry, Value};
+use proptest::prelude::*;
+
+fn walk(entries: Entries<'_>) -> usize {
+    entries
+        .map(|entry| match entry {
+            Entry::Attribute(key, Value::StrArray(values)) => key.len() + values.map(str::len).sum::<usize>(),
+            Entry::Attribute(key, Value::Str(value)) => key.len() + value.len(),
+            Entry::Event(_, name, inner, _) => name.len() + walk(inner),
+            Entry::Link(link, inner, _) => link.trace_state.len() + walk(inner),
+            Entry::Name(text) | Entry::StatusDescription(text) | Entry::TraceState(text) => text.len(),
+            Entry::Attribute(..) => 1,
+        })
+        .sum()
+}
+
+/// Bytes that look like tags, short lengths and inline keys, among others.
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        (1_u8..12).prop_map(|tag| vec![tag]),
+        Just(vec![0xff, 0xff]),
+        (0_u32..20).prop_map(|len| len.to_ne_bytes().to_vec()),
+        prop::collection::vec(any::<u8>(), 0..12),
+        "[a-zé]{0,6}".prop_map(String::into_bytes),
+    ];
+    prop::collection::vec(piece, 0..30).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_read_to_an_end(bytes in bytes()) {
+        walk(Entries::of(&bytes));
+    }
+}
