@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use agent_core::queue::{Queue, QueueOptions};
+use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
 use crate::config::{ExporterConfig, Level};
@@ -35,13 +36,20 @@ pub(crate) struct Orders {
 #[derive(Default)]
 struct Control {
     orders: Orders,
-    /// A fork is near: until when the thread may finish what is in flight.
-    pause: Option<Instant>,
+    /// A fork is near: the thread stops as soon as it can.
+    pause: bool,
     closed: bool,
     running: bool,
     thread: Option<(JoinHandle<()>, Arc<AtomicI32>)>,
-    worker: Option<Box<Worker>>,
+    parked: Option<Parked>,
     said_no_thread: bool,
+}
+
+/// What the thread leaves to the next one. The runtime keeps what is in flight: its connections stay open, and answers
+/// that come meanwhile wait in the kernel. A fork costs no request, no handshake, and sends nothing twice.
+struct Parked {
+    worker: Box<Worker>,
+    runtime: Option<Runtime>,
 }
 
 /// One generation's pipeline.
@@ -56,6 +64,15 @@ pub struct Pipeline {
     pub(crate) notify: Arc<Notify>,
     pub(crate) sigterm: AtomicBool,
     pub(crate) shared: Shared,
+}
+
+fn new_runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .thread_name("remora-dns")
+        .thread_keep_alive(Duration::from_millis(10))
+        .build()
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -123,7 +140,7 @@ impl Pipeline {
     /// Starts the thread unless it runs, a fork is near or the process ends.
     pub fn start(&'static self) {
         let mut control = self.control();
-        if control.running || control.closed || control.pause.is_some() {
+        if control.running || control.closed || control.pause {
             return;
         }
         if let Some((ended, _)) = control.thread.take() {
@@ -157,30 +174,28 @@ impl Pipeline {
 
     fn body(&'static self, id: &AtomicI32) {
         id.store(thread::id(), Ordering::Release);
-        let parked = self.control().worker.take();
-        let mut worker = parked.unwrap_or_else(|| Box::new(Worker::new(&self.config, self.generation)));
+        let parked = self.control().parked.take();
+        let Parked { mut worker, mut runtime } = parked.unwrap_or_else(|| Parked {
+            worker: Box::new(Worker::new(&self.config, self.generation)),
+            runtime: None,
+        });
         loop {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_io()
-                .enable_time()
-                .thread_name("remora-dns")
-                .thread_keep_alive(Duration::from_millis(10))
-                .build();
-            match runtime {
-                Ok(runtime) => {
+            match runtime.take().map_or_else(new_runtime, Ok) {
+                Ok(kept) => {
                     let work = || {
-                        runtime.block_on(async {
+                        kept.block_on(async {
                             let signal = self.event.get().and_then(|fd| SignalFd::new(fd).ok());
                             worker.run(self, signal.as_ref()).await;
                         });
                     };
                     if catch_unwind(AssertUnwindSafe(work)).is_err() {
                         self.config.log(Level::Error, "a fault in the exporter; it starts again");
+                        kept.shutdown_background();
                         worker.recover(self);
                         std::thread::sleep(Duration::from_secs(1));
+                    } else {
+                        runtime = Some(kept);
                     }
-                    // A look-up of a name may still hang: it is not waited for.
-                    runtime.shutdown_background();
                 }
                 Err(error) => {
                     self.config
@@ -190,13 +205,23 @@ impl Pipeline {
             }
             let mut control = self.control();
             // Resumed before it could stop.
-            if control.pause.is_none() && !control.closed {
+            if !control.pause && !control.closed {
                 continue;
             }
-            control.worker = Some(worker);
+            let ended = if control.closed { runtime.take() } else { None };
+            let closed = control.closed;
+            control.parked = Some(Parked { worker, runtime });
             control.running = false;
-            self.running.store(false, Ordering::Release);
+            self.running.store(false, Ordering::SeqCst);
             self.stopped.notify_all();
+            drop(control);
+            if let Some(runtime) = ended {
+                // A look-up of a name may still hang: it is not waited for.
+                runtime.shutdown_background();
+            }
+            if closed && self.sigterm.swap(false, Ordering::SeqCst) {
+                (self.config.after_sigterm)();
+            }
             return;
         }
     }
@@ -206,8 +231,8 @@ impl Pipeline {
         std::mem::take(&mut self.control().orders)
     }
 
-    /// Until when what is in flight may land before the thread stops for a fork.
-    pub(crate) fn pausing(&self) -> Option<Instant> {
+    /// Whether the thread is to stop for a fork.
+    pub(crate) fn pausing(&self) -> bool {
         self.control().pause
     }
 
@@ -245,7 +270,7 @@ impl Pipeline {
             if control.closed {
                 return;
             }
-            control.pause = None;
+            control.pause = false;
             if !control.running && !self.is_pending() {
                 control.closed = true;
                 return;
@@ -263,17 +288,17 @@ impl Pipeline {
         self.close();
     }
 
-    /// Ends the thread before a fork, within `bound`; what is in flight may land in most of that time, then waits for
-    /// [`Self::resume_after_fork`]. False: it still runs, and goes on running.
+    /// Ends the thread before a fork, within `bound`; what is in flight waits for [`Self::resume_after_fork`]. False:
+    /// it still runs, and goes on running.
     pub fn pause_for_fork(&'static self, bound: Duration) -> bool {
         let until = Instant::now() + bound;
         let mut control = self.control();
-        control.pause = Some(Instant::now() + bound * 3 / 4);
+        control.pause = true;
         self.notify.notify_one();
         while control.running {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                control.pause = None;
+                control.pause = false;
                 return false;
             }
             control = self.stopped.wait_timeout(control, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -293,11 +318,11 @@ impl Pipeline {
     pub fn resume_after_fork(&'static self) {
         {
             let mut control = self.control();
-            if control.pause.take().is_none() || control.running || control.closed {
+            if !std::mem::take(&mut control.pause) || control.running || control.closed {
                 return;
             }
         }
-        if self.is_pending() || !self.queue.doze() {
+        if self.sigterm.load(Ordering::SeqCst) || self.is_pending() || !self.queue.doze() {
             self.start();
         }
     }
@@ -308,9 +333,10 @@ impl Pipeline {
         if !self.running.load(Ordering::Acquire) {
             return false;
         }
-        self.sigterm.store(true, Ordering::Release);
+        self.sigterm.store(true, Ordering::SeqCst);
         thread::ring(event.as_raw_fd());
-        true
+        // It may have ended since we looked: then nobody answers, unless it has seen us.
+        self.running.load(Ordering::SeqCst) || !self.sigterm.swap(false, Ordering::SeqCst)
     }
 
     /// A snapshot.

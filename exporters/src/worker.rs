@@ -73,6 +73,8 @@ pub(crate) struct Worker {
     exit: Option<Exit>,
     said_lost: u64,
     said_at: Option<Instant>,
+    /// In flight while the thread stops for a fork.
+    parked: Flights,
 }
 
 impl Worker {
@@ -93,6 +95,7 @@ impl Worker {
             exit: None,
             said_lost: 0,
             said_at: None,
+            parked: Flights::new(),
         }
     }
 
@@ -100,9 +103,10 @@ impl Worker {
         Ledger { queue: p.queue(), shared: &p.shared, config: p.config() }
     }
 
-    /// Works until it is told to stop. The state is whole whenever this ends.
+    /// Works until it is told to stop. The state is whole whenever this ends; what is in flight goes on with the
+    /// runtime in the next call.
     pub(crate) async fn run(&mut self, p: &'static Pipeline, signal: Option<&SignalFd>) {
-        let mut flights = Flights::new();
+        let mut flights = std::mem::take(&mut self.parked);
         if self.dozing {
             self.rouse(p);
         }
@@ -112,15 +116,9 @@ impl Worker {
             if self.obey(p, orders, now, &mut flights) {
                 return;
             }
-            if let Some(until) = p.pausing() {
-                if flights.is_empty() || now >= until {
-                    break;
-                }
-                tokio::select! {
-                    Some(landed) = flights.join_next() => self.land(p, landed, &mut flights),
-                    () = tokio::time::sleep_until(until.into()) => {}
-                }
-                continue;
+            if p.pausing() {
+                self.parked = flights;
+                return;
             }
             if self.dozing && !p.queue().is_dozing() {
                 self.rouse(p);
@@ -153,8 +151,6 @@ impl Worker {
                 () = SignalFd::readable(signal) => {}
             }
         }
-        drop(flights);
-        self.sinks.iter_mut().for_each(Sink::ground);
     }
 
     /// Takes new orders. True: the thread has nothing left to do.
@@ -170,7 +166,7 @@ impl Worker {
         }
         if let Some(reply) = orders.exit {
             self.begin_exit(p, Some(reply), now);
-        } else if p.sigterm.swap(false, Ordering::AcqRel) && self.exit.is_none() {
+        } else if self.exit.is_none() && p.sigterm.swap(false, Ordering::SeqCst) {
             self.begin_exit(p, None, now);
         }
         self.finish_exit(p, now, flights)
@@ -215,6 +211,10 @@ impl Worker {
         };
         p.shared.set_state(State::Closed);
         p.close();
+        // A signal that came meanwhile: the process dies of it, as it would have without us.
+        if p.sigterm.swap(false, Ordering::SeqCst) {
+            (p.config().after_sigterm)();
+        }
         // Whoever waited may have given up.
         let _ = reply.try_send(());
         true
