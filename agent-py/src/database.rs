@@ -9,6 +9,7 @@ use pyo3::types::{PyAny, PyString};
 
 use crate::current::Span;
 use crate::exception;
+use crate::ffi::quiet;
 
 /// The layer of a driver. A library above it has a higher number; then the driver makes no span.
 pub const DRIVER: u8 = 1;
@@ -58,7 +59,8 @@ fn analyze(sql: &Bound<'_, PyString>, text: &str, dialect: Dialect, place: usize
             }
             seen[place].replace(fresh)
         });
-        drop(replaced);
+        // Not by its own drop, which would wait until pyo3 is next entered by a way it knows.
+        drop(replaced.map(|old| old.text.into_bound(sql.py())));
     }
     analysis
 }
@@ -68,7 +70,7 @@ fn analyze(sql: &Bound<'_, PyString>, text: &str, dialect: Dialect, place: usize
 #[inline]
 pub fn set_statement(span: &Span<'_>, sql: &Bound<'_, PyString>, dialect: Dialect, parameterised: bool) {
     // Surrogates have no UTF-8: such a statement shows nothing.
-    let Ok(text) = sql.to_str() else { return };
+    let Some(text) = quiet(sql.py(), sql.to_str()) else { return };
     let analysis = analysis(sql, text, dialect);
     span.with(|span| {
         if !analysis.summary.is_empty() {
@@ -84,7 +86,9 @@ pub fn set_statement(span: &Span<'_>, sql: &Bound<'_, PyString>, dialect: Dialec
 #[cold]
 pub fn set_error(span: &Span<'_>, error: &Bound<'_, PyAny>, code: &Bound<'_, PyString>) {
     let type_name = exception::type_name(error);
-    let code = error.getattr_opt(code).ok().flatten().and_then(|code| code.extract::<String>().ok());
+    let py = error.py();
+    let code = quiet(py, error.getattr_opt(code)).flatten();
+    let code = code.and_then(|code| quiet(py, code.extract::<String>()));
     span.with(|span| {
         if let Some(code) = &code {
             span.str(&semconv::DB_RESPONSE_STATUS_CODE, code);

@@ -6,6 +6,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyString};
 
+use crate::ffi::quiet;
+
 /// Frames written at most; of a longer stack the innermost.
 const MAX_FRAMES: usize = 64;
 /// Exceptions shown at most of those that led to one.
@@ -15,7 +17,8 @@ const MAX_CAUSES: usize = 8;
 pub fn type_name(error: &Bound<'_, PyAny>) -> String {
     let py = error.py();
     let class = error.get_type();
-    let text = |name| class.getattr(name).and_then(|value| value.extract::<String>()).unwrap_or_default();
+    let text =
+        |name| quiet(py, class.getattr(name).and_then(|value| value.extract::<String>())).unwrap_or_default();
     let (module, name) = (text(intern!(py, "__module__")), text(intern!(py, "__qualname__")));
     if module.is_empty() || module == "builtins" { name } else { format!("{module}.{name}") }
 }
@@ -38,7 +41,7 @@ pub fn is_cancellation(error: &Bound<'_, PyAny>) -> bool {
             return false;
         }
         let module = class.getattr(intern!(py, "__module__")).and_then(|module| module.extract::<String>());
-        module.is_ok_and(|module| {
+        quiet(py, module).is_some_and(|module| {
             let package = module.split(['.', '_']).find(|part| !part.is_empty());
             matches!(package, Some("asyncio" | "trio" | "greenlet"))
         })
@@ -66,7 +69,7 @@ impl Details {
     pub fn of(error: &Bound<'_, PyAny>) -> Self {
         let type_name = type_name(error);
         let message = message(error);
-        let stacktrace = stacktrace(error, &type_name, &message).unwrap_or_default();
+        let stacktrace = quiet(error.py(), stacktrace(error, &type_name, &message)).unwrap_or_default();
         Self { type_name, message, stacktrace }
     }
 
@@ -81,7 +84,7 @@ impl Details {
 }
 
 fn message(error: &Bound<'_, PyAny>) -> String {
-    error.str().map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
+    quiet(error.py(), error.str()).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// The traceback and, before it, those of what it came from, as the interpreter prints them but without source lines.

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyString};
 
 use crate::current::Span;
+use crate::ffi::quiet;
 use crate::settings;
 
 /// The layer of an HTTP library that others build on (urllib3, httpcore).
@@ -168,7 +169,8 @@ pub fn inject<'py>(
 }
 
 fn bytes<'a>(header: &'a Option<Bound<'_, PyString>>) -> Option<&'a [u8]> {
-    header.as_ref()?.to_str().ok().map(str::as_bytes)
+    let header = header.as_ref()?;
+    quiet(header.py(), header.to_str()).map(str::as_bytes)
 }
 
 /// A parameter (`for`, `host`, `proto`) that the first proxy wrote into `Forwarded` (RFC 7239).

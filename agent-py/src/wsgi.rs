@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::current::{self, Span};
+use crate::ffi::quiet;
 use crate::http::{self, Incoming, Method};
 
 /// A request's `environ`.
@@ -28,7 +29,7 @@ pub fn server_span(py: Python<'_>) -> Option<Span<'_>> {
 impl<'py> Environ<'_, 'py> {
     #[inline]
     fn get(&self, key: &Bound<'py, PyString>) -> Option<Bound<'py, PyString>> {
-        self.0.get_item(key).ok()??.cast_into::<PyString>().ok()
+        quiet(self.0.py(), self.0.get_item(key))??.cast_into::<PyString>().ok()
     }
 
     /// What tells one request from another. A copy of an `environ` is another dictionary, but has the same stream.
@@ -146,7 +147,7 @@ struct Origin<'py> {
 impl<'py> Origin<'py> {
     fn of(environ: &Environ<'_, 'py>) -> Self {
         let py = environ.0.py();
-        let host = environ.get(intern!(py, "HTTP_HOST")).filter(|host| !host.is_empty().unwrap_or(true));
+        let host = environ.get(intern!(py, "HTTP_HOST")).filter(|host| !matches!(host.len(), Ok(0) | Err(_)));
         let server = match host {
             Some(_) => None,
             None => environ
@@ -182,7 +183,7 @@ impl<'py> Origin<'py> {
                 (address, port.or_else(|| redact::default_port(scheme)))
             }
             (None, Some((name, port))) => {
-                (name.to_str().unwrap_or(""), text(port).and_then(|port| port.parse().ok()))
+                (quiet(name.py(), name.to_str()).unwrap_or(""), text(port).and_then(|port| port.parse().ok()))
             }
             (None, None) => ("", None),
         };
@@ -203,15 +204,16 @@ impl<'py> Origin<'py> {
 }
 
 fn text<'a>(value: &'a Option<Bound<'_, PyString>>) -> Option<&'a str> {
-    value.as_ref()?.to_str().ok()
+    let value = value.as_ref()?;
+    quiet(value.py(), value.to_str())
 }
 
 fn bytes_of(value: &Option<Bound<'_, PyString>>, out: &mut Vec<u8>) {
-    match value.as_ref().map(|value| (value, value.to_str())) {
-        Some((_, Ok(text))) => latin1(text, out),
+    let Some(value) = value else { return };
+    match quiet(value.py(), value.to_str()) {
+        Some(text) => latin1(text, out),
         // Surrogates: what has a character stays.
-        Some((value, Err(_))) => out.extend_from_slice(value.to_string_lossy().as_bytes()),
-        None => {}
+        None => out.extend_from_slice(value.to_string_lossy().as_bytes()),
     }
 }
 

@@ -5,7 +5,7 @@
 mod raised;
 mod typedef;
 
-pub use raised::Raised;
+pub use raised::{Raised, discard, quiet};
 pub use typedef::{TypeSpec, fastcall, member, method, slot};
 
 use pyo3::ffi::{PyObject, PyTypeObject};

@@ -4,6 +4,27 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
+/// What a read gave, its error given up at once. Dropped as it is, a [`PyErr`] (any `Py`) would wait until pyo3 is next
+/// entered by a way it knows, which slots of ours are not, and keep its traceback's frames alive meanwhile.
+#[inline]
+pub fn quiet<T>(py: Python<'_>, result: PyResult<T>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(error) => {
+            discard(py, error);
+            None
+        }
+    }
+}
+
+/// Gives up an error at once.
+#[cold]
+pub fn discard(py: Python<'_>, error: PyErr) {
+    error.restore(py);
+    // SAFETY: attached (the token shows it).
+    unsafe { ffi::PyErr_Clear() };
+}
+
 /// The exception that an original raised. Put back by [`Raised::restore`]: the same object, the same traceback.
 pub struct Raised {
     #[cfg(Py_3_12)]

@@ -16,6 +16,7 @@ use pyo3::types::{PyAny, PyDict, PyList, PyString, PyTuple};
 use crate::breaker::Breaker;
 use crate::current::{self, Span};
 use crate::exception;
+use crate::ffi::quiet;
 use crate::hook;
 use crate::http::{self, Method};
 use crate::instrumentations::{Instrumentation, Target};
@@ -146,14 +147,14 @@ fn failed(span: &Span<'_>, error: &Bound<'_, PyAny>) {
 /// An attribute of an object of the application: whatever goes wrong there, it has none.
 #[inline]
 fn attribute<'py>(of: &Bound<'py, PyAny>, name: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
-    of.getattr_opt(name).ok().flatten().filter(|value| !value.is_none())
+    quiet(of.py(), of.getattr_opt(name)).flatten().filter(|value| !value.is_none())
 }
 
 fn note_response(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
     // What the property `status_code` returns.
     let code = attribute(response, intern!(py, "_status_code"))
         .or_else(|| attribute(response, intern!(py, "status_code")));
-    if let Some(code) = code.and_then(|code| code.extract::<u16>().ok()) {
+    if let Some(code) = code.and_then(|code| quiet(py, code.extract::<u16>())) {
         span.note().status.store(code, Ordering::Relaxed);
     }
     let ready = attribute(response, intern!(py, "response"))
@@ -174,13 +175,13 @@ fn context_in_force(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
     static GET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let find = || globals(py).and_then(|globals| getter(&globals)).map(Bound::unbind).ok_or(());
     let known = GET.get_or_try_init(py, find).ok();
-    if let Some(context) = known.and_then(|get| get.bind(py).call0().ok()) {
+    if let Some(context) = known.and_then(|get| quiet(py, get.bind(py).call0())) {
         return Some(context);
     }
     let globals = globals(py)?;
     match getter(&globals) {
         // Flask imported a second time has another variable.
-        Some(get) => get.call0().ok(),
+        Some(get) => quiet(py, get.call0()),
         None => {
             let stack = globals.get_item(intern!(py, "_request_ctx_stack")).ok()??;
             attribute(&stack, intern!(py, "top"))
@@ -189,7 +190,7 @@ fn context_in_force(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
 }
 
 fn globals(py: Python<'_>) -> Option<Bound<'_, PyDict>> {
-    let module = hook::imported(py, "flask.globals").ok()??;
+    let module = quiet(py, hook::imported(py, "flask.globals"))??;
     module.getattr(intern!(py, "__dict__")).ok()?.cast_into().ok()
 }
 
@@ -207,12 +208,12 @@ fn set_route(py: Python<'_>, span: &Span<'_>, request: &Bound<'_, PyAny>) {
     let Some(rule) = attribute(&rule, intern!(py, "rule")) else { return };
     let (Ok(rule), Ok(environ)) = (rule.cast::<PyString>(), environ.cast::<PyDict>()) else { return };
     let (method, root) = Environ(environ).method_and_root();
-    let Ok(rule) = rule.to_str() else { return };
+    let Some(rule) = quiet(py, rule.to_str()) else { return };
     let method = method
         .as_ref()
-        .and_then(|method| method.to_str().ok())
+        .and_then(|method| quiet(py, method.to_str()))
         .map_or("HTTP", |method| Method::of(method).in_name());
-    let root = root.as_ref().and_then(|root| root.to_str().ok()).unwrap_or("").trim_end_matches('/');
+    let root = root.as_ref().and_then(|root| quiet(py, root.to_str())).unwrap_or("").trim_end_matches('/');
     let routed = span.note().routed.swap(true, Ordering::Relaxed);
     span.with(|span| {
         span.name_with(|out| {

@@ -18,6 +18,7 @@ use pyo3::types::{PyAny, PyBytes, PyDict, PyString};
 use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span};
 use crate::exception;
+use crate::ffi::quiet;
 use crate::hook;
 use crate::http::{self, Method};
 use crate::instrumentations::{Instrumentation, Target};
@@ -125,7 +126,7 @@ fn exchange<'py>(call: &mut Call<'py>, in_force: Option<Span<'py>>, parent: Opti
             describe(py, &span, &request, resends);
         }
         // A request that takes no header goes out without one.
-        let _ = inject(py, &span, &request);
+        quiet(py, inject(py, &span, &request));
     }
     span.mark(Exit::Http, http::CLIENT);
     span.set_outer(parent.as_ref());
@@ -149,13 +150,13 @@ fn exchange<'py>(call: &mut Call<'py>, in_force: Option<Span<'py>>, parent: Opti
 /// An attribute of an object of the application: whatever goes wrong there, it has none.
 #[inline]
 fn attribute<'py>(of: &Bound<'py, PyAny>, name: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
-    of.getattr_opt(name).ok().flatten().filter(|value| !value.is_none())
+    quiet(of.py(), of.getattr_opt(name)).flatten().filter(|value| !value.is_none())
 }
 
 fn text<'a>(value: &'a Option<Bound<'_, PyAny>>) -> Option<&'a str> {
     let value = value.as_ref()?;
     match value.cast::<PyString>() {
-        Ok(text) => text.to_str().ok(),
+        Ok(text) => quiet(value.py(), text.to_str()),
         Err(_) => std::str::from_utf8(value.cast::<PyBytes>().ok()?.as_bytes()).ok(),
     }
 }
@@ -228,7 +229,8 @@ fn answered(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
 fn finish(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
     let code = status_code(py, response);
     let raw = attribute(response, intern!(py, "raw"));
-    let version = raw.as_ref().and_then(|raw| attribute(raw, intern!(py, "version"))?.extract::<u16>().ok());
+    let version =
+        raw.as_ref().and_then(|raw| quiet(py, attribute(raw, intern!(py, "version"))?.extract::<u16>()));
     let before = usize::from(span.note().sent_before.load(Ordering::Relaxed));
     let resends = before + raw.as_ref().and_then(|raw| retries(py, raw)).unwrap_or(0);
     span.with(|span| {
@@ -250,12 +252,13 @@ fn finish(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
 }
 
 fn status_code(py: Python<'_>, response: &Bound<'_, PyAny>) -> Option<u16> {
-    attribute(response, intern!(py, "status_code"))?.extract().ok()
+    quiet(py, attribute(response, intern!(py, "status_code"))?.extract())
 }
 
 /// How often urllib3 sent the request again below us.
 fn retries(py: Python<'_>, raw: &Bound<'_, PyAny>) -> Option<usize> {
-    attribute(&attribute(raw, intern!(py, "retries"))?, intern!(py, "history"))?.len().ok()
+    attribute(&attribute(raw, intern!(py, "retries"))?, intern!(py, "history"))
+        .and_then(|history| quiet(py, history.len()))
 }
 
 #[cold]

@@ -19,6 +19,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use crate::breaker::Breaker;
 use crate::current::{self, Exit};
 use crate::database;
+use crate::ffi::quiet;
 use crate::http;
 use crate::instrumentations::{Instrumentation, Target};
 use crate::wrapper::{Call, HookResult};
@@ -106,7 +107,7 @@ fn path_text(path: &Bound<'_, PyAny>) -> Option<String> {
     if let Ok(bytes) = path.cast::<PyBytes>() {
         return Some(String::from_utf8_lossy(bytes.as_bytes()).into_owned());
     }
-    let path = path.call_method0(intern!(path.py(), "__fspath__")).ok()?;
+    let path = quiet(path.py(), path.call_method0(intern!(path.py(), "__fspath__")))?;
     if path.is_instance_of::<PyString>() || path.is_instance_of::<PyBytes>() {
         path_text(&path)
     } else {
@@ -194,7 +195,9 @@ fn statement(call: &mut Call<'_>, owner: Owner, kind: Kind) -> HookResult {
     let connection = call.arg(0).and_then(|this| match owner {
         Owner::Connection => Some(this.as_ptr() as usize),
         // Absent where a subclass has not called `__init__` of its base.
-        Owner::Cursor => Some(this.getattr_opt(intern!(py, "connection")).ok().flatten()?.as_ptr() as usize),
+        Owner::Cursor => {
+            Some(quiet(py, this.getattr_opt(intern!(py, "connection"))).flatten()?.as_ptr() as usize)
+        }
     });
     let batch = if kind == Kind::Many { call.arg(2).and_then(|rows| length(&rows)) } else { None };
     span.with(|span| {
@@ -209,7 +212,14 @@ fn statement(call: &mut Call<'_>, owner: Owner, kind: Kind) -> HookResult {
             span.int(&semconv::DB_OPERATION_BATCH_SIZE, size as i64);
         }
     });
-    call.proceed();
+    if kind == Kind::Script && owner == Owner::Connection {
+        // It calls its cursor's method, which is wrapped too.
+        span.mark(Exit::Database, database::DRIVER + 1);
+        let _entered = span.enter(parent);
+        call.proceed();
+    } else {
+        call.proceed();
+    }
     if let Some(error) = call.error() {
         database::set_error(&span, &error, intern!(py, "sqlite_errorname"));
     }

@@ -1,0 +1,485 @@
+"""requests: one CLIENT span for each request sent."""
+
+from collections.abc import Callable
+
+import pytest
+from support.otlp import Span, children, find, one
+from support.process import Result
+from support.pythons import Python, on_every_python, on_oldest_and_newest
+
+from .conftest import Program, Upstream
+
+Run = Callable[..., Program]
+
+
+def clients(result: Result) -> list[Span]:
+    """Their spans in order."""
+    return find(result.spans, kind="client", scope="remora.requests")
+
+
+@on_every_python
+def test_a_request_is_one_client_span_with_the_stable_attributes(
+    program: Run, upstream: Upstream, python: Python
+) -> None:
+    result = program("import requests; show(requests.get(URL + '/status/200?a=b').status_code)", python=python)
+    assert result.shown == [200]
+    [span] = result.spans
+    assert (span.name, span.kind, span.status, span.parent_id) == ("GET", "client", "unset", None)
+    assert span.attributes == {
+        "http.request.method": "GET",
+        "url.full": f"{upstream.url}/status/200?a=b",
+        "server.address": "127.0.0.1",
+        "server.port": upstream.port,
+        "http.response.status_code": 200,
+        "network.protocol.version": "1.1",
+    }
+    assert span.scope == "remora.requests"
+    [received] = upstream.received
+    assert (received.trace_id, received.span_id, received.flags) == (span.trace_id, span.span_id, "01")
+
+
+@pytest.mark.parametrize(("code", "error"), [(200, None), (204, None), (404, "404"), (500, "500")])
+def test_from_400_on_the_status_code_is_the_error(program: Run, code: int, error: str | None) -> None:
+    result = program(f"import requests; requests.get(URL + '/status/{code}')")
+    [span] = result.spans
+    assert span["http.response.status_code"] == code
+    assert span.status == ("error" if error else "unset")
+    assert span.status_message == ""
+    assert span.get("error.type") == error
+    assert span.events == []
+
+
+@on_every_python
+def test_the_hops_of_a_redirect_are_siblings_each_with_its_own_header(
+    program: Run, upstream: Upstream, python: Python
+) -> None:
+    code = """
+        import requests
+        response = job(lambda: requests.get(URL + '/redirect/2'))
+        show([r.status_code for r in response.history], response.status_code)
+    """
+    result = program(code, python=python)
+    assert result.shown == [[[302, 302], 200]]
+    server = one(result.spans, kind="server")
+    hops = children(result.spans, server)
+    assert [hop["http.response.status_code"] for hop in hops] == [302, 302, 200]
+    assert [hop.get("http.request.resend_count") for hop in hops] == [None, 1, 2]
+    assert [hop["url.full"] for hop in hops] == [f"{upstream.url}/redirect/{n}" for n in (2, 1, 0)]
+    assert [hop.status for hop in hops] == ["unset"] * 3
+    assert [hop.span_id for hop in hops] == [received.span_id for received in upstream.received]
+    assert all(a.end <= b.start for a, b in zip(hops, hops[1:], strict=False))
+
+
+def test_a_redirect_that_is_not_followed_is_one_span(program: Run, upstream: Upstream) -> None:
+    code = """
+        import requests
+        response = requests.get(URL + '/redirect/1', allow_redirects=False)
+        show(response.status_code, response.next.url)
+    """
+    result = program(code)
+    assert result.shown == [[302, f"{upstream.url}/redirect/0"]]
+    [span] = result.spans
+    assert (span["http.response.status_code"], span.status) == (302, "unset")
+
+
+def test_too_many_redirects_leave_the_spans_of_what_was_sent(program: Run) -> None:
+    code = """
+        import requests
+        session = requests.Session()
+        session.max_redirects = 2
+        try:
+            session.get(URL + '/redirect/5')
+        except requests.TooManyRedirects as error:
+            show(error.response.status_code)
+    """
+    result = program(code)
+    assert result.shown == [302]
+    assert [span["http.response.status_code"] for span in clients(result)] == [302] * 3
+    assert {span.status for span in result.spans} == {"unset"}
+
+
+def test_a_span_ends_when_the_headers_are_there(program: Run) -> None:
+    code = """
+        import requests, time
+        with requests.get(URL + '/stream', stream=True) as response:
+            body = b"".join(response.iter_content(512))
+        show(len(body))
+        requests.get(URL + '/stream')
+    """
+    result = program(code)
+    assert result.shown == [4096]
+    streamed, whole = clients(result)
+    # The body takes four pauses of 150 ms.
+    assert streamed.duration < 300_000_000
+    assert whole.duration < 300_000_000
+
+
+def test_no_credential_of_a_url_reaches_a_span(program: Run, upstream: Upstream) -> None:
+    code = """
+        import requests
+        url = URL.replace('//', '//scott:tiger@') + '/x?X-Amz-Signature=secret&sig=hidden&a=1#part'
+        requests.get(url)
+    """
+    result = program(code)
+    [span] = result.spans
+    host = f"127.0.0.1:{upstream.port}"
+    query = "X-Amz-Signature=REDACTED&sig=REDACTED&a=1"
+    assert span["url.full"] == f"http://REDACTED:REDACTED@{host}/x?{query}#part" or span["url.full"] == (
+        f"http://{host}/x?{query}#part"
+    )
+    assert not any(secret in str(span.raw) for secret in ("tiger", "scott", "secret", "hidden"))
+    assert upstream.received[0].headers["authorization"].startswith("Basic ")
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        ("requests.get(URL + '/drop')", "requests.exceptions.ConnectionError"),
+        ("requests.get(URL + '/slow', timeout=0.1)", "requests.exceptions.ReadTimeout"),
+        ("requests.get('http://127.0.0.1:1/')", "requests.exceptions.ConnectionError"),
+    ],
+    ids=["dropped", "timeout", "refused"],
+)
+def test_without_a_response_the_exception_is_the_error(program: Run, call: str, error: str) -> None:
+    code = f"""
+        import requests
+        try:
+            {call}
+        except Exception as error:
+            show(type(error).__module__ + "." + type(error).__name__)
+    """
+    result = program(code)
+    assert result.shown == [error]
+    [span] = result.spans
+    assert (span.status, span.status_message, span["error.type"]) == ("error", "", error)
+    assert "http.response.status_code" not in span.attributes
+
+
+def test_a_url_that_cannot_be_sent_raises_as_ever_and_makes_no_span(program: Run) -> None:
+    code = """
+        import requests
+        for url in ("nowhere", "http://", "http://*bad*/"):
+            try:
+                requests.get(url)
+            except requests.RequestException as error:
+                show(type(error).__name__)
+    """
+    result = program(code)
+    assert result.shown == ["MissingSchema", "InvalidURL", "InvalidURL"]
+    assert result.spans == []
+
+
+def test_an_unknown_scheme_is_an_error_of_its_own_span(program: Run) -> None:
+    code = """
+        import requests
+        try:
+            requests.get("gopher://example.org/x")
+        except requests.exceptions.InvalidSchema:
+            show("raised")
+    """
+    result = program(code)
+    [span] = result.spans
+    assert span["error.type"] == "requests.exceptions.InvalidSchema"
+    assert (span["server.address"], span.get("server.port")) == ("example.org", None)
+
+
+def test_a_response_hook_that_raises_does_not_change_the_span(program: Run) -> None:
+    code = """
+        import requests
+        session = requests.Session()
+        session.hooks["response"].append(lambda response, *a, **k: response.raise_for_status())
+        try:
+            session.get(URL + "/status/404")
+        except requests.HTTPError as error:
+            show(error.response.status_code)
+    """
+    result = program(code)
+    assert result.shown == [404]
+    [span] = result.spans
+    assert (span["http.response.status_code"], span["error.type"]) == (404, "404")
+
+
+def test_an_adapter_whose_exception_carries_a_response_gives_the_status(program: Run) -> None:
+    code = """
+        import requests
+        class Adapter(requests.adapters.BaseAdapter):
+            def send(self, request, **kwargs):
+                response = requests.Response()
+                response.status_code, response.request = 418, request
+                raise requests.HTTPError("no", response=response, request=request)
+            def close(self): pass
+        session = requests.Session()
+        session.mount("test://", Adapter())
+        try:
+            session.get("test://teapot/x")
+        except requests.HTTPError as error:
+            show(error.response.status_code)
+    """
+    result = program(code)
+    assert result.shown == [418]
+    [span] = result.spans
+    assert (span["http.response.status_code"], span["error.type"]) == (418, "418")
+
+
+def test_retries_of_urllib3_are_counted(program: Run, upstream: Upstream) -> None:
+    code = """
+        import requests
+        from requests.adapters import HTTPAdapter
+        from urllib3.util import Retry
+        session = requests.Session()
+        session.mount(URL, HTTPAdapter(max_retries=Retry(3, status_forcelist=[503], backoff_factor=0)))
+        show(session.get(URL + "/flaky/2").status_code)
+    """
+    result = program(code)
+    assert result.shown == [200]
+    assert len(upstream.received) == 3
+    [span] = result.spans
+    assert (span["http.request.resend_count"], span["http.response.status_code"]) == (2, 200)
+
+
+def test_an_authentication_round_trip_is_a_sibling(program: Run, upstream: Upstream) -> None:
+    code = """
+        import requests
+        from requests.auth import HTTPDigestAuth
+        show(job(lambda: requests.get(URL + "/digest", auth=HTTPDigestAuth("u", "p")).status_code))
+    """
+    result = program(code)
+    assert result.shown == [200]
+    first, second = children(result.spans, one(result.spans, kind="server"))
+    assert (first["http.response.status_code"], first.get("http.request.resend_count")) == (401, None)
+    assert (second["http.response.status_code"], second["http.request.resend_count"]) == (200, 1)
+    assert [received.span_id for received in upstream.received] == [first.span_id, second.span_id]
+
+
+def test_requests_that_a_response_hook_makes_are_children(program: Run) -> None:
+    code = """
+        import requests
+        def follow(response, *args, **kwargs):
+            requests.get(URL + "/inner")
+        job(lambda: requests.get(URL + "/outer", hooks={"response": follow}))
+    """
+    result = program(code)
+    [outer] = children(result.spans, one(result.spans, kind="server"))
+    [inner] = children(result.spans, outer)
+    assert (outer["url.full"][-6:], inner["url.full"][-6:]) == ("/outer", "/inner")
+    assert "http.request.resend_count" not in inner.attributes
+
+
+def test_a_mounted_adapter_that_is_no_http_adapter_is_traced(program: Run) -> None:
+    code = """
+        import io, requests
+        class Adapter(requests.adapters.BaseAdapter):
+            def send(self, request, **kwargs):
+                show(request.headers["traceparent"])
+                response = requests.Response()
+                response.status_code, response.url, response.request = 200, request.url, request
+                response.raw = io.BytesIO(b"body")
+                return response
+            def close(self): pass
+        session = requests.Session()
+        session.mount("test://", Adapter())
+        show(session.get("test://somewhere/x").text)
+    """
+    result = program(code)
+    header, body = result.shown
+    [span] = result.spans
+    assert body == "body"
+    assert header == f"00-{span.trace_id}-{span.span_id}-01"
+    assert span["http.response.status_code"] == 200
+    assert (span["server.address"], span.get("server.port")) == ("somewhere", None)
+
+
+def test_an_adapter_that_sends_again_makes_a_span_for_each(program: Run) -> None:
+    code = """
+        import requests
+        class Twice(requests.adapters.HTTPAdapter):
+            def send(self, request, **kwargs):
+                response = super().send(request, **kwargs)
+                return super().send(request, **kwargs) if response.status_code == 503 else response
+        session = requests.Session()
+        session.mount("http://", Twice())
+        show(session.get(URL + "/flaky/1").status_code)
+    """
+    result = program(code)
+    assert result.shown == [200]
+    spans = clients(result)
+    assert [span["http.response.status_code"] for span in spans] == [503, 200]
+    assert [span.get("http.request.resend_count") for span in spans] == [None, 1]
+
+
+def test_a_unix_socket_in_the_host_s_place_is_the_server_address(program: Run) -> None:
+    code = """
+        import io, requests
+        class Adapter(requests.adapters.HTTPAdapter):
+            def send(self, request, **kwargs):
+                response = requests.Response()
+                response.status_code, response.url, response.request = 200, request.url, request
+                response.raw = io.BytesIO(b"")
+                return response
+        session = requests.Session()
+        session.mount("http+unix://", Adapter())
+        session.get("http+unix://%2Fvar%2Frun%2Fthing.sock/info")
+    """
+    [span] = program(code).spans
+    assert span["server.address"] == "/var/run/thing.sock"
+    assert "server.port" not in span.attributes
+
+
+def test_strange_requests_are_sent_as_without_us(program: Run, upstream: Upstream) -> None:
+    code = """
+        import requests
+        session = requests.Session()
+        def prepared(**changes):
+            request = requests.Request("GET", URL + "/x").prepare()
+            for name, value in changes.items():
+                setattr(request, name, value)
+            return session.send(request).status_code
+        show(prepared(headers=None))
+        show(prepared(headers={"TraceParent": "mine", "X-Own": "1"}))
+        show(session.request(b"GET", URL + "/x").status_code)
+        show(session.request("brew", URL + "/x").status_code)
+        show(session.request("GET", URL + "/x", headers={"Traceparent": "mine"}).status_code)
+    """
+    result = program(code)
+    assert result.shown == [200] * 5
+    spans = clients(result)
+    assert [one.headers["traceparent"].split("-")[2] for one in upstream.received] == [
+        span.span_id for span in spans
+    ]
+    assert upstream.received[1].headers["x-own"] == "1"
+    assert [span.name for span in spans] == ["GET", "GET", "GET", "HTTP", "GET"]
+    assert spans[3]["http.request.method"] == "_OTHER"
+    assert spans[3]["http.request.method_original"] == "BREW"
+
+
+def test_a_method_that_is_no_text_is_still_a_request(program: Run) -> None:
+    code = """
+        import requests
+        session = requests.Session()
+        for method in (b"GET", 5, None):
+            request = requests.Request("GET", URL + "/x").prepare()
+            request.method = method
+            try:
+                show(session.send(request).status_code)
+            except Exception as error:
+                show(type(error).__name__)
+    """
+    result = program(code)
+    bare = program(code, env={"REMORA_ENABLED": "false"})
+    assert result.shown == bare.shown
+
+
+def test_a_proxy_is_not_the_server(program: Run, upstream: Upstream) -> None:
+    code = """
+        import requests
+        session = requests.Session()
+        session.trust_env = False
+        show(session.get("http://backend.test:8080/x", proxies={"http": URL}).status_code)
+    """
+    result = program(code)
+    assert result.shown == [200]
+    assert upstream.paths() == ["http://backend.test:8080/x"]
+    [span] = result.spans
+    assert (span["server.address"], span["server.port"]) == ("backend.test", 8080)
+    assert upstream.received[0].span_id == span.span_id
+
+
+def test_a_session_used_again_makes_one_trace_each_time(program: Run, upstream: Upstream) -> None:
+    code = """
+        import requests
+        with requests.Session() as session:
+            for n in range(3):
+                session.post(URL + f"/{n}", json={"n": n})
+    """
+    result = program(code)
+    spans = clients(result)
+    assert [span.name for span in spans] == ["POST"] * 3
+    assert len({span.trace_id for span in spans}) == 3
+    assert [received.span_id for received in upstream.received] == [span.span_id for span in spans]
+
+
+def test_what_is_not_sampled_goes_out_with_flag_00_and_makes_no_span(program: Run, upstream: Upstream) -> None:
+    code = """
+        import requests, remora
+        show(requests.get(URL + "/redirect/1").status_code)
+        show(remora.status()["spans"]["made"])
+    """
+    result = program(code, env={"OTEL_TRACES_SAMPLER": "always_off"})
+    assert result.shown == [200, 0]
+    assert result.spans == []
+    assert [received.flags for received in upstream.received] == ["00", "00"]
+
+
+def test_no_request_or_response_is_kept_alive(program: Run) -> None:
+    code = """
+        import gc, weakref, requests
+        gc.disable()
+        class Response(requests.Response): pass
+        session = requests.Session()
+        response = session.get(URL + "/redirect/1")
+        kept = [weakref.ref(one) for one in (response, response.request, response.history[0])]
+        show([one() is not None for one in kept])
+        del response
+        gc.collect()
+        show([one() is None for one in kept])
+    """
+    result = program(code)
+    assert result.shown == [[True] * 3, [True] * 3]
+
+
+def test_an_exception_is_the_same_object_without_a_frame_of_ours(program: Run) -> None:
+    code = """
+        import traceback, requests
+        error = ValueError("mine")
+        class Adapter(requests.adapters.BaseAdapter):
+            def send(self, request, **kwargs):
+                raise error
+            def close(self): pass
+        session = requests.Session()
+        session.mount("test://", Adapter())
+        try:
+            session.get("test://x/")
+        except ValueError as caught:
+            show(caught is error)
+            show([frame.name for frame in traceback.extract_tb(caught.__traceback__)])
+    """
+    result = program(code)
+    assert result.shown == [True, ["<module>", "get", "request", "send", "send"]]
+    bare = program(code, env={"REMORA_ENABLED": "false"})
+    assert bare.shown == result.shown
+
+
+@on_oldest_and_newest
+def test_a_module_imported_before_activation_gives_the_same_spans(
+    program: Run, upstream: Upstream, python: Python
+) -> None:
+    code = """
+        import requests
+        from requests import get
+        import remora
+        remora.init()
+        show(get(URL + "/redirect/1").status_code)
+        import inspect
+        show(str(inspect.signature(requests.Session.send)), requests.Session.send.__qualname__)
+    """
+    early = program(code, env={"REMORA_ENABLED": None}, python=python)
+    assert early.shown[0] == 200
+    assert [span["http.response.status_code"] for span in clients(early)] == [302, 200]
+    late = program(code, python=python)
+    assert late.shown == early.shown
+    assert [span.attributes for span in clients(early)] == [span.attributes for span in clients(late)[2:]]
+
+
+def test_a_disabled_library_is_left_alone(program: Run, upstream: Upstream) -> None:
+    code = """
+        import requests, remora
+        show(requests.get(URL).status_code)
+        show({name: hook["state"] for name, hook in remora.status()["hooks"].items()})
+        show(type(requests.Session.send).__name__)
+    """
+    result = program(code, env={"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "requests, threading"})
+    code_shown, states, kind = result.shown
+    assert (code_shown, kind) == (200, "function")
+    assert (states["requests"], states["flask"]) == ("disabled", "waiting")
+    assert result.spans == []
+    assert "traceparent" not in upstream.received[0].headers
