@@ -24,7 +24,7 @@ fn whatever_the_threads_do() {
                 if let Some(chunk) = queue.take() {
                     queue.release(chunk.bytes());
                     let spans = chunk.len() as u64;
-                    if spans % 2 == 0 {
+                    if spans.is_multiple_of(2) {
                         queue.sent(spans);
                         sent += spans;
                     } else {
