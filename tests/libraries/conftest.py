@@ -31,8 +31,8 @@ class Received:
         return self.headers["traceparent"].split("-")[2]
 
     @property
-    def flags(self) -> str:
-        return self.headers["traceparent"].split("-")[3]
+    def sampled(self) -> bool:
+        return int(self.headers["traceparent"].split("-")[3], 16) & 1 == 1
 
 
 @dataclass

@@ -1,0 +1,660 @@
+"""Flask: one SERVER span for each request."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.otlp import Span, children, find, one
+from support.process import Result
+from support.pythons import Python, on_every_python, on_oldest_and_newest
+
+from .conftest import Program
+
+Run = Callable[..., Program]
+
+# `call(path, …)` sends one request straight into `app` and gives status, body and the body object.
+APP = """
+import flask, io
+app = flask.Flask("tested")
+
+def environ(path="/", method="GET", **more):
+    env = {
+        "REQUEST_METHOD": method, "SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": "",
+        "SERVER_NAME": "server.test", "SERVER_PORT": "8080", "SERVER_PROTOCOL": "HTTP/1.1",
+        "HTTP_HOST": "shop.test:8000", "REMOTE_ADDR": "192.0.2.7", "REMOTE_PORT": "4711",
+        "wsgi.version": (1, 0), "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO(),
+        "wsgi.errors": sys.stderr, "wsgi.multithread": True, "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    env.update(more)
+    return {name: value for name, value in env.items() if value is not None}
+
+def call(path="/", method="GET", application=None, **more):
+    statuses = []
+    body = (application or app)(environ(path, method, **more), lambda status, *a: statuses.append(status))
+    text = b"".join(body).decode()
+    if hasattr(body, "close"):
+        body.close()
+    return int(statuses[-1].split()[0]), text
+"""
+
+
+def servers(result: Result) -> list[Span]:
+    """Their spans in order."""
+    return find(result.spans, kind="server", scope="remora.flask")
+
+
+@on_every_python
+def test_a_request_is_one_server_span_with_the_stable_attributes(program: Run, python: Python) -> None:
+    code = (
+        APP
+        + """
+@app.get("/items/<int:item>")
+def item(item):
+    return f"item {item}"
+show(call("/items/7", QUERY_STRING="sig=secret&b=c", HTTP_USER_AGENT="tests/1.0"))
+"""
+    )
+    result = program(code, python=python)
+    assert result.shown == [[200, "item 7"]]
+    [span] = result.spans
+    assert (span.name, span.kind, span.status, span.parent_id) == ("GET /items/<int:item>", "server", "unset", None)
+    assert span.attributes == {
+        "http.request.method": "GET",
+        "http.response.status_code": 200,
+        "http.route": "/items/<int:item>",
+        "url.path": "/items/7",
+        "url.query": "sig=REDACTED&b=c",
+        "url.scheme": "http",
+        "server.address": "shop.test",
+        "server.port": 8000,
+        "client.address": "192.0.2.7",
+        "network.peer.address": "192.0.2.7",
+        "network.peer.port": 4711,
+        "network.protocol.version": "1.1",
+        "user_agent.original": "tests/1.0",
+    }
+
+
+def test_the_route_has_blueprints_and_the_root_that_the_application_is_mounted_at(program: Run) -> None:
+    code = (
+        APP
+        + """
+outer = flask.Blueprint("outer", "outer", url_prefix="/shop")
+inner = flask.Blueprint("inner", "inner", url_prefix="/api/<version>")
+@inner.route("/items/<item>", methods=["GET", "POST"])
+def item(version, item):
+    return "x"
+outer.register_blueprint(inner)
+app.register_blueprint(outer)
+show(call("/shop/api/v1/items/3"))
+show(call("/shop/api/v1/items/3", "POST", SCRIPT_NAME="/mounted"))
+show(call("/shop/api/v1/items/3", SCRIPT_NAME="/mounted/"))
+"""
+    )
+    spans = servers(program(code))
+    route = "/shop/api/<version>/items/<item>"
+    assert [span["http.route"] for span in spans] == [route, "/mounted" + route, "/mounted" + route]
+    assert [span.name for span in spans] == [f"GET {route}", f"POST /mounted{route}", f"GET /mounted{route}"]
+    assert spans[1]["url.path"] == "/mounted/shop/api/v1/items/3"
+
+
+def test_only_5xx_is_an_error_and_what_matches_no_rule_has_no_route(program: Run) -> None:
+    code = (
+        APP
+        + """
+@app.get("/made/<int:code>")
+def made(code):
+    return "x", code
+@app.get("/aborted/<int:code>")
+def aborted(code):
+    flask.abort(code)
+@app.get("/moved")
+def moved():
+    return flask.redirect("/made/200")
+show([call(path)[0] for path in ("/made/200", "/moved", "/made/404", "/aborted/403", "/made/503",
+                                 "/aborted/500", "/nowhere")], call("/moved", "POST")[0])
+"""
+    )
+    result = program(code)
+    codes = [200, 302, 404, 403, 503, 500, 404]
+    assert result.shown == [[codes, 405]]
+    spans = servers(result)
+    assert [span["http.response.status_code"] for span in spans] == [*codes, 405]
+    wanted = [None, None, None, None, "503", "500", None, None]
+    assert [span.get("error.type") for span in spans] == wanted
+    assert [span.status for span in spans] == ["error" if error else "unset" for error in wanted]
+    assert [span.name for span in spans[-2:]] == ["GET", "POST"]
+    assert not any("http.route" in span.attributes for span in spans[-2:])
+    assert all(span.events == [] for span in spans)
+
+
+@on_every_python
+def test_an_unhandled_exception_is_recorded_and_the_span_says_500(program: Run, python: Python) -> None:
+    code = (
+        APP
+        + """
+import logging
+logging.disable(logging.CRITICAL)
+class Broken(Exception): pass
+@app.get("/broken")
+def broken():
+    try:
+        raise KeyError("first")
+    except KeyError as error:
+        raise Broken("second") from error
+show(call("/broken")[0])
+"""
+    )
+    result = program(code, python=python)
+    assert result.shown == [500]
+    [span] = result.spans
+    assert (span.name, span.status, span["error.type"]) == ("GET /broken", "error", "500")
+    assert span["http.response.status_code"] == 500
+    [event] = span.events
+    assert event.name == "exception"
+    assert event.attributes["exception.type"] == "__main__.Broken"
+    assert event.attributes["exception.message"] == "second"
+    stack = event.attributes["exception.stacktrace"]
+    assert "KeyError: 'first'" in stack
+    assert "direct cause of the following" in stack
+    assert stack.endswith("__main__.Broken: second")
+    assert ", in broken" in stack
+
+
+def test_an_exception_that_propagates_is_the_same_one_and_recorded_once(program: Run) -> None:
+    code = (
+        APP
+        + """
+import traceback
+app.config["PROPAGATE_EXCEPTIONS"] = True
+error = ValueError("mine")
+@app.get("/broken")
+def broken():
+    raise error
+try:
+    call("/broken")
+except ValueError as caught:
+    show(caught is error)
+    show([frame.name for frame in traceback.extract_tb(caught.__traceback__)])
+"""
+    )
+    result = program(code)
+    assert result.shown == program(code, env={"REMORA_ENABLED": "false"}).shown
+    [span] = result.spans
+    assert (span.status, span["error.type"]) == ("error", "ValueError")
+    assert [event.attributes["exception.type"] for event in span.events] == ["ValueError"]
+    assert "http.response.status_code" not in span.attributes
+
+
+def test_handlers_of_the_application_decide_what_an_exception_means(program: Run) -> None:
+    code = (
+        APP
+        + """
+class Missing(Exception): pass
+class Down(Exception): pass
+app.register_error_handler(Missing, lambda error: ("missing", 404))
+app.register_error_handler(Down, lambda error: ("down", 503))
+@app.get("/missing")
+def missing(): raise Missing()
+@app.get("/down")
+def down(): raise Down()
+@app.before_request
+def gate():
+    if flask.request.args.get("stop"):
+        return "stopped", 401
+@app.teardown_request
+def teardown(error): pass
+show(call("/missing"), call("/down"), call("/down", QUERY_STRING="stop=1"))
+"""
+    )
+    result = program(code)
+    assert result.shown == [[[404, "missing"], [503, "down"], [401, "stopped"]]]
+    spans = servers(result)
+    assert [span.status for span in spans] == ["unset", "error", "unset"]
+    assert [span.get("error.type") for span in spans] == [None, "503", None]
+    assert [span["http.route"] for span in spans] == ["/missing", "/down", "/down"]
+
+
+STREAM = (
+    APP
+    + """
+import sqlite3, time
+db = sqlite3.connect(":memory:", check_same_thread=False)
+closed = []
+def pieces(count):
+    try:
+        for n in range(count):
+            db.execute("select 1").fetchone()
+            yield f"{n}"
+    finally:
+        closed.append(count)
+@app.get("/stream/<int:count>")
+def stream(count):
+    return app.response_class(pieces(count))
+@app.get("/context/<int:count>")
+def context(count):
+    return app.response_class(flask.stream_with_context(flask.request.path + piece for piece in pieces(count)))
+@app.get("/broken")
+def broken():
+    def body():
+        yield "a"
+        raise ValueError("midway")
+    return app.response_class(body())
+"""
+)
+
+
+@on_every_python
+def test_a_streamed_response_ends_at_close_and_is_the_parent_of_what_it_does(
+    program: Run, python: Python
+) -> None:
+    code = STREAM + 'show(call("/stream/3"), call("/context/2"), closed)\n'
+    result = program(code, python=python)
+    assert result.shown == [[[200, "012"], [200, "/context/20/context/21"], [3, 2]]]
+    first, second = servers(result)
+    for span, count in ((first, 3), (second, 2)):
+        inside = children(result.spans, span)
+        assert len(inside) == count
+        assert all(span.start <= child.start and child.end <= span.end for child in inside)
+        assert (span["http.response.status_code"], span.status) == (200, "unset")
+    assert len(result.spans) == 2 + 5
+
+
+def test_a_client_that_leaves_early_ends_the_span_without_an_error(program: Run) -> None:
+    code = (
+        STREAM
+        + """
+body = app(environ("/stream/9"), lambda *a: None)
+show(next(iter(body)).decode())
+body.close()
+show(closed)
+body.close()
+dropped = iter(app(environ("/stream/8"), lambda *a: None))
+next(dropped)
+del dropped
+import remora
+show(remora.status()["spans"]["made"])
+"""
+    )
+    result = program(code)
+    assert result.shown[:2] == ["0", [9]]
+    spans = servers(result)
+    assert [(span.status, span["http.response.status_code"]) for span in spans] == [("unset", 200)] * 2
+
+
+def test_an_exception_in_mid_stream_is_recorded(program: Run) -> None:
+    code = (
+        STREAM
+        + """
+try:
+    call("/broken")
+except ValueError as error:
+    show(str(error))
+"""
+    )
+    result = program(code)
+    assert result.shown == ["midway"]
+    [span] = servers(result)
+    assert (span.status, span["error.type"]) == ("error", "ValueError")
+    assert [event.attributes["exception.message"] for event in span.events] == ["midway"]
+
+
+def test_lists_and_files_reach_the_server_untouched(program: Run, tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_text("content")
+    code = (
+        APP
+        + f"""
+@app.get("/file")
+def file():
+    return flask.send_file({str(tmp_path / "file.txt")!r})
+@app.get("/list")
+def lists():
+    return ["a", "b"]
+class Wrapper:
+    def __init__(self, file, size=8192): self.file = file
+    def __iter__(self): return iter(self.file)
+    def close(self): self.file.close()
+made = []
+def function(file, size=8192):
+    made.append(Wrapper(file))
+    return made[-1]
+body = app(environ("/file", **{{"wsgi.file_wrapper": Wrapper}}), lambda *a: None)
+show(type(body).__name__, b"".join(body).decode())
+body.close()
+body = app(environ("/file", **{{"wsgi.file_wrapper": function}}), lambda *a: None)
+show(body is made[0], b"".join(body).decode())
+body.close()
+show(type(app(environ("/file"), lambda *a: None)).__module__)
+show(type(app(environ("/list"), lambda *a: None)).__module__)
+show(type(app(environ("/list", "HEAD"), lambda *a: None)).__name__, call("/list", "HEAD"))
+class Own(flask.Flask):
+    def wsgi_app(self, environ, start_response):
+        result = super().wsgi_app(environ, start_response)
+        self.seen = type(result)
+        return [b"other"]
+own = Own("own")
+own.get("/list")(lambda: "x")
+show(call("/list", application=own), own.seen.__module__)
+"""
+    )
+    result = program(code)
+    assert result.shown == program(code, env={"REMORA_ENABLED": "false"}).shown
+    spans = servers(result)
+    assert {span["http.response.status_code"] for span in spans} == {200}
+    assert [span.name for span in spans][-3:] == ["HEAD /list", "HEAD /list", "GET /list"]
+
+
+def test_middleware_and_nested_applications_are_one_server_span(program: Run) -> None:
+    code = (
+        APP
+        + """
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
+api = flask.Flask("api")
+@api.get("/items/<item>")
+def item(item): return "api item"
+@app.get("/<path:rest>")
+def everything(rest):
+    env = dict(flask.request.environ, SCRIPT_NAME="/in", PATH_INFO="/items/4")
+    return app.response_class(api(env, lambda *a: None), status=202)
+mounted = DispatcherMiddleware(app, {"/api": api})
+show(call("/api/items/3", application=mounted))
+show(call("/other", application=mounted))
+app.wsgi_app = ProxyFix(app.wsgi_app)
+show(call("/third", HTTP_X_FORWARDED_FOR="203.0.113.9", HTTP_X_FORWARDED_PROTO="https"))
+"""
+    )
+    result = program(code)
+    assert result.shown == [[200, "api item"], [202, "api item"], [202, "api item"]]
+    spans = servers(result)
+    assert [span["http.route"] for span in spans] == ["/api/items/<item>", "/in/items/<item>", "/in/items/<item>"]
+    assert [span["http.response.status_code"] for span in spans] == [200, 202, 202]
+    assert (spans[2]["client.address"], spans[2]["url.scheme"]) == ("203.0.113.9", "https")
+
+
+def test_a_test_client_inside_a_request_makes_a_child(program: Run) -> None:
+    code = (
+        APP
+        + """
+@app.get("/inner")
+def inner(): return "inner"
+@app.get("/outer")
+def outer(): return app.test_client().get("/inner").text
+show(call("/outer"))
+show(call("/inner"))
+"""
+    )
+    result = program(code)
+    assert result.shown == [[200, "inner"], [200, "inner"]]
+    outer = one(result.spans, "GET /outer")
+    [inner] = children(result.spans, outer)
+    assert inner.name == "GET /inner"
+    assert [span.parent_id for span in servers(result)] == [None, outer.span_id, None]
+
+
+def test_a_thread_started_by_a_request_serves_others_in_their_own_traces(program: Run) -> None:
+    code = (
+        APP
+        + """
+import queue, threading
+work, done = queue.Queue(), queue.Queue()
+def server():
+    while (path := work.get()):
+        done.put(call(path))
+@app.get("/first")
+def first():
+    threading.Thread(target=server, daemon=True).start()
+    return "first"
+@app.get("/later")
+def later(): return "later"
+show(call("/first"))
+for _ in range(3):
+    work.put("/later")
+    show(done.get(timeout=10))
+work.put(None)
+"""
+    )
+    spans = servers(program(code))
+    assert len(spans) == 4
+    assert len({span.trace_id for span in spans}) == 4
+
+
+HOSTILE = (
+    APP
+    + """
+@app.route("/x", methods=["GET", "POST"])
+def x(): return "x"
+long = "x" * (1 << 20)
+requests = [
+    dict(HTTP_TRACEPARENT="00-zz", HTTP_TRACESTATE="=,=", HTTP_BAGGAGE=";;;"),
+    dict(HTTP_TRACEPARENT=long, HTTP_TRACESTATE=long, HTTP_BAGGAGE=long, HTTP_USER_AGENT=long),
+    dict(HTTP_TRACEPARENT="00-" + "0" * 32 + "-" + "0" * 16 + "-01"),
+    dict(HTTP_TRACEPARENT="\\u00e9\\ud800", HTTP_USER_AGENT="\\ud800x", QUERY_STRING="\\ud800"),
+    dict(HTTP_X_FORWARDED_FOR=long, HTTP_FORWARDED='for="[2001:db8::1]:99";;=,'),
+    dict(HTTP_FORWARDED="for=unknown"), dict(HTTP_X_FORWARDED_FOR=" , ,"),
+    dict(HTTP_HOST="exa mple:99999"), dict(HTTP_HOST="[::1"), dict(HTTP_HOST=""),
+    dict(HTTP_HOST=None, SERVER_PORT="http"), dict(REMOTE_ADDR=None, REMOTE_PORT=None),
+    dict(SERVER_PROTOCOL=None), dict(QUERY_STRING=None), dict(SCRIPT_NAME=None),
+    {"wsgi.input": None}, {"REMOTE_PORT": 4711, "REMOTE_ADDR": b"x", "HTTP_USER_AGENT": 5},
+]
+for more in requests:
+    try:
+        show(call("/x", **more)[0])
+    except Exception as error:
+        show(type(error).__name__)
+for method in ("BREW", "get", "G\\u00e9T", long, ""):
+    try:
+        show(call("/x", method)[0])
+    except Exception as error:
+        show(type(error).__name__)
+for path in ("/caf\\u00c3\\u00a9", "/\\u00ff\\u00fe", "/\\ud800", "", None, "/" + long):
+    try:
+        show(call(path)[0])
+    except Exception as error:
+        show(type(error).__name__)
+"""
+)
+
+
+@on_oldest_and_newest
+def test_hostile_requests_are_answered_as_without_us(program: Run, python: Python) -> None:
+    result = program(HOSTILE, python=python)
+    bare = program(HOSTILE, env={"REMORA_ENABLED": "false"}, python=python)
+    assert result.shown == bare.shown
+    assert len(result.shown) == 17 + 5 + 6
+    spans = servers(result)
+    assert len(spans) == len(result.shown)
+    assert all(len(str(value)) <= 64 * 1024 for span in spans for value in span.attributes.values())
+    assert len({span.trace_id for span in spans}) == len(spans)
+    assert {span.parent_id for span in spans} == {None}
+    assert spans[4]["client.address"] == "2001:db8::1"
+    assert spans[5]["client.address"] == "192.0.2.7"
+    assert spans[6]["client.address"] == "192.0.2.7"
+    assert (spans[9]["server.address"], spans[9]["server.port"]) == ("server.test", 8080)
+    methods = spans[17:22]
+    assert [span["http.request.method"] for span in methods[:4]] == ["_OTHER", "GET", "_OTHER", "_OTHER"]
+    assert methods[0]["http.request.method_original"] == "BREW"
+    assert methods[0].name == "HTTP"
+    assert spans[22]["url.path"] == "/café"
+    assert spans[25]["url.path"] == "/"
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [("HTTP_X_FORWARDED_FOR", "203.0.113.9, 198.51.100.2"), ("HTTP_FORWARDED", 'For="203.0.113.9:4711";proto=https')],
+)
+def test_the_client_is_whom_the_first_proxy_saw(program: Run, header: str, value: str) -> None:
+    code = APP + f'app.get("/")(lambda: "x")\ncall({header}={value!r})'
+    [span] = servers(program(code))
+    assert span["client.address"] == "203.0.113.9"
+    assert span["network.peer.address"] == "192.0.2.7"
+    assert span["url.scheme"] == ("https" if "proto" in value else "http")
+
+
+def test_the_host_of_the_first_proxy_is_the_server(program: Run) -> None:
+    code = APP + (
+        'app.get("/")(lambda: "x")\n'
+        'call(HTTP_X_FORWARDED_HOST="front.test", HTTP_X_FORWARDED_PROTO="https, http")'
+    )
+    [span] = servers(program(code))
+    assert (span["server.address"], span["server.port"], span["url.scheme"]) == ("front.test", 443, "https")
+
+
+def test_a_caller_s_trace_goes_on_and_its_decision_is_kept(program: Run) -> None:
+    code = (
+        APP
+        + """
+app.get("/")(lambda: "x")
+ids = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7"
+call(HTTP_TRACEPARENT=f"00-{ids}-01", HTTP_TRACESTATE="vendor=1")
+call(HTTP_TRACEPARENT=f"00-{ids}-00")
+import remora
+show(remora.status()["spans"]["sampled_out"])
+"""
+    )
+    result = program(code)
+    assert result.shown == [1]
+    [span] = servers(result)
+    assert (span.trace_id, span.parent_id) == ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7")
+    assert span.trace_state == "vendor=1"
+
+
+def test_async_views_are_the_parents_of_what_they_do(program: Run) -> None:
+    pytest.importorskip("asgiref", reason="asgiref is not installed: no async views")
+    code = (
+        APP
+        + """
+import asyncio, sqlite3
+@app.get("/async")
+async def view():
+    await asyncio.sleep(0)
+    sqlite3.connect(":memory:").execute("select 1")
+    return "async"
+show(call("/async"))
+"""
+    )
+    result = program(code)
+    assert result.shown == [[200, "async"]]
+    [server] = servers(result)
+    [query] = children(result.spans, server)
+    assert query.scope == "remora.sqlite3"
+    assert server["http.route"] == "/async"
+
+
+def test_nothing_of_a_request_is_kept_alive(program: Run) -> None:
+    code = (
+        APP
+        + """
+import gc, logging, weakref
+logging.disable(logging.CRITICAL)
+class Environ(dict): pass
+class Stream(io.BytesIO): pass
+class Response(flask.Response): pass
+app.response_class = Response
+kept = []
+@app.get("/<kind>")
+def view(kind):
+    kept.append(weakref.ref(flask.request._get_current_object()))
+    if kind == "broken":
+        raise ValueError("x" )
+    response = Response(["x"] if kind == "plain" else iter("xy"))
+    kept.append(weakref.ref(response))
+    return response
+for kind in ("plain", "streamed", "broken"):
+    env = Environ(environ("/" + kind, **{"wsgi.input": Stream()}))
+    kept += [weakref.ref(env), weakref.ref(env["wsgi.input"])]
+    body = app(env, lambda *a: None)
+    list(body)
+    body.close()
+    del body, env
+gc.collect()
+show(len(kept), [type(one()).__name__ for one in kept if one() is not None])
+"""
+    )
+    result = program(code)
+    assert result.shown == [[11, []]]
+
+
+def test_nothing_is_made_where_nothing_is_sampled(program: Run) -> None:
+    code = (
+        APP
+        + """
+import sqlite3, remora, requests
+@app.get("/")
+def view():
+    sqlite3.connect(":memory:").execute("select 1")
+    requests.get(URL + "/inner")
+    return "x"
+show(call())
+spans = remora.status()["spans"]
+show(spans["made"], spans["sampled_out"])
+"""
+    )
+    result = program(code, env={"OTEL_TRACES_SAMPLER": "parentbased_always_off"})
+    assert result.shown == [[200, "x"], [0, 1]]
+    assert result.spans == []
+
+
+@on_oldest_and_newest
+def test_a_module_imported_before_activation_gives_the_same_spans(program: Run, python: Python) -> None:
+    code = (
+        APP
+        + """
+app.get("/x/<y>")(lambda y: y)
+import remora
+remora.init()
+show(call("/x/1"))
+import inspect
+show([str(inspect.signature(getattr(flask.Flask, name)))
+      for name in ("wsgi_app", "full_dispatch_request", "handle_exception")])
+"""
+    )
+    early = program(code, env={"REMORA_ENABLED": None}, python=python)
+    before = [(span.name, span.attributes) for span in servers(early)]
+    late = program(code, python=python)
+    assert late.shown == early.shown
+    assert [(span.name, span.attributes) for span in servers(late)[1:]] == before
+    assert len(before) == 1
+
+
+def test_a_disabled_library_is_left_alone(program: Run) -> None:
+    code = (
+        APP
+        + """
+app.get("/")(lambda: "x")
+show(call())
+import remora
+show(remora.status()["hooks"]["flask"]["state"], type(flask.Flask.wsgi_app).__name__)
+"""
+    )
+    result = program(code, env={"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "flask"})
+    assert result.shown == [[200, "x"], ["disabled", "function"]]
+    assert result.spans == []
+
+
+def test_a_release_without_an_expected_attribute_is_one_line_and_runs(program: Run, tmp_path: Path) -> None:
+    (tmp_path / "flask").mkdir()
+    (tmp_path / "flask" / "__init__.py").write_text("from flask.app import Flask\n")
+    (tmp_path / "flask" / "app.py").write_text(
+        "class Flask:\n"
+        "    def wsgi_app(self, environ, start_response):\n"
+        "        start_response('200 OK', [])\n"
+        "        return [b'old']\n"
+        "    def full_dispatch_request(self): pass\n"
+    )
+    code = f"""
+        sys.path.insert(0, {str(tmp_path)!r})
+        import flask, remora
+        show(flask.Flask().wsgi_app({{"REQUEST_METHOD": "GET", "PATH_INFO": "/x"}}, lambda *a: None)[0].decode())
+        hook = remora.status()["hooks"]["flask"]
+        show(hook["state"], [target["state"] for target in hook["targets"]])
+    """
+    result = program(code, quiet=False)
+    assert result.shown == ["old", ["missing", ["applied", "applied", "missing"]]]
+    [line] = result.agent_lines
+    assert "flask" in line
+    assert "Flask.handle_exception" in line
+    assert result.stderr.splitlines() == [line]
+    [span] = servers(result)
+    assert (span.name, span["url.path"]) == ("GET", "/x")
