@@ -63,15 +63,21 @@ impl Named {
 /// A span, unless the agent is not active or nothing could be recorded anyway.
 #[inline]
 pub fn begin<'py>(py: Python<'py>, spec: &SpanSpec, parent: &Option<Span<'py>>) -> Option<Span<'py>> {
+    if possible(parent) { current::start(py, spec, parent) } else { None }
+}
+
+#[inline]
+fn possible(parent: &Option<Span<'_>>) -> bool {
     if !agent::is_active() {
-        return None;
+        return false;
     }
     let sampler = &tracer::current().sampler;
-    let possible = match parent {
-        Some(parent) => sampler.may_sample_under(parent.with(|span| span.is_sampled())?),
+    match parent {
+        Some(parent) => {
+            parent.with(|span| span.is_sampled()).is_some_and(|sampled| sampler.may_sample_under(sampled))
+        }
         None => sampler.may_sample_root(),
-    };
-    if possible { current::start(py, spec, parent) } else { None }
+    }
 }
 
 impl Start for Named {
@@ -108,8 +114,10 @@ impl Behaviour for Function {
 struct CoroutineFunction(Named);
 
 impl Flights for CoroutineFunction {
-    fn board(&self, _call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
-        Ok(if agent::is_active() { Some(Box::new(OneCoroutine(self.0.clone()))) } else { None })
+    fn board(&self, call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
+        // Where it is made is nearly always where it runs: nothing to record here, nothing there.
+        let here = current::current(call.py());
+        Ok(if possible(&here) { Some(Box::new(OneCoroutine(self.0.clone()))) } else { None })
     }
 }
 
