@@ -16,6 +16,8 @@ pub struct Tracer {
 }
 
 static TRACER: OnceLock<Tracer> = OnceLock::new();
+// A span of the application's own may start before the agent is activated from code: it must not decide for good.
+static BEFORE: Tracer = Tracer { sampler: Sampler::DEFAULT, limits: Limits::DEFAULT };
 
 /// Sets the tracer; the first call wins.
 pub fn install(tracer: Tracer) -> bool {
@@ -25,7 +27,7 @@ pub fn install(tracer: Tracer) -> bool {
 /// The tracer in force; the specification's defaults before [`install`].
 #[inline]
 pub fn current() -> &'static Tracer {
-    TRACER.get_or_init(Tracer::default)
+    TRACER.get().unwrap_or(&BEFORE)
 }
 
 static SAMPLED_OUT: AtomicU64 = AtomicU64::new(0);

@@ -84,6 +84,13 @@ pub fn start(py: Python<'_>, origin: &str, overrides: &[(String, String)]) -> Py
     Ok(true)
 }
 
+/// Takes every wrapper of a library out again: what was there before is there again, the identical objects. What is
+/// pending is still delivered.
+#[pyfunction]
+pub fn deactivate(py: Python<'_>) {
+    instrumentations::remove(py);
+}
+
 /// What concerns every process, library or not: forks and the end of `multiprocessing` children.
 fn watch_processes(py: Python<'_>) -> PyResult<()> {
     let children = PyCFunction::new_closure(py, None, None, |args, _| -> PyResult<()> {

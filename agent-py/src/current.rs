@@ -20,14 +20,10 @@ use crate::ffi::{TypeSpec, slot};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Not an exit.
-    None = 0,
     /// An HTTP request.
     Http = 1,
     /// A database call.
     Database = 2,
-    /// A message.
-    Messaging = 3,
 }
 
 #[repr(C)]

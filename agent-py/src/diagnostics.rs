@@ -43,25 +43,16 @@ pub fn say(level: Level, text: &str) {
     if enabled(level) {
         // Past the lock of `io::stderr()`, which a child of a fork could inherit locked. One write for the whole line:
         // other threads' lines stay whole. A closed stderr is not our fault to report.
-        let _ = std::io::stderr().as_fd().try_clone_to_owned().map(|stderr| {
-            std::fs::File::from(stderr).write_all(format!("remora: {text}\n").as_bytes())
-        });
+        let _ = std::io::stderr()
+            .as_fd()
+            .try_clone_to_owned()
+            .map(|stderr| std::fs::File::from(stderr).write_all(format!("remora: {text}\n").as_bytes()));
     }
-}
-
-/// A line for what stops the agent.
-pub fn error(text: &str) {
-    say(Level::Error, text);
 }
 
 /// A line for what the operator should know.
 pub fn warn(text: &str) {
     say(Level::Warn, text);
-}
-
-/// A line for a change of state.
-pub fn info(text: &str) {
-    say(Level::Info, text);
 }
 
 /// A line of what the agent does.

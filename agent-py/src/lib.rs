@@ -28,7 +28,9 @@ mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::agent::activate;
+    use super::agent::{activate, deactivate};
+    #[pymodule_export]
+    use super::api::config::{Config, config, config_from_env, init as init_from_code};
     #[pymodule_export]
     use super::api::ids::{current_span_id, current_trace_id, sanitize_sql};
     #[pymodule_export]

@@ -65,6 +65,7 @@ fn hooks(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         hook.set_item("state", report.state())?;
         hook.set_item("faults", breaker.faults())?;
         hook.set_item("targets", targets)?;
+        hook.set_item("distribution", report.instrumentation.distribution)?;
         hook.set_item("version", instrumentations::version(py, report.instrumentation))?;
         hooks.set_item(report.instrumentation.name, hook)?;
     }

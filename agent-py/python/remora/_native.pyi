@@ -57,6 +57,7 @@ class _Hook(TypedDict):
     state: Literal["waiting", "applied", "disabled", "missing", "tripped"]
     faults: int
     targets: list[_Target]
+    distribution: str
     version: str | None
 
 @type_check_only
@@ -124,6 +125,9 @@ def activate(origin: str) -> bool:
     `origin` is one of "sitecustomize", "pth", "auto", "init". False: remora stays out (disabled by a setting,
     another agent is active, a sub-interpreter).
     """
+
+def deactivate() -> None:
+    """Takes every wrapper of a library out again; the identical originals are back. Pending spans are still sent."""
 
 def init(config: Config | None = None) -> bool:
     """Activates from code, with `config` or with the settings of the environment; see `activate`."""

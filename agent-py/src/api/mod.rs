@@ -1,6 +1,7 @@
 //! The public Python API: spans, patches and import callbacks of the application's own.
 
 mod attributes;
+pub mod config;
 pub mod ids;
 pub mod imports;
 mod names;

@@ -12,6 +12,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::traced;
 use crate::breaker::Breaker;
+use crate::ffi::Held;
 use crate::hook;
 use crate::patch::Site;
 use crate::wrapper::{self, Behaviour, Call, HookResult};
@@ -21,7 +22,7 @@ static BREAKER: Breaker = Breaker::new("patch");
 
 /// The application's function in the place of a callable.
 struct Substitute {
-    wrapper: Py<PyAny>,
+    wrapper: Held,
     method: bool,
 }
 
@@ -90,7 +91,7 @@ impl Patch {
             }
             let wrapper = match &self.how {
                 How::Wrapper(wrapper) => {
-                    let substitute = Substitute { wrapper: wrapper.clone_ref(py), method };
+                    let substitute = Substitute { wrapper: Held::new(wrapper.bind(py)), method };
                     wrapper::wrap(original, None, Some(Box::new(substitute)), &BREAKER)?
                 }
                 How::Traced { name, kind } => traced::wrap(original, name.as_deref(), *kind)?,

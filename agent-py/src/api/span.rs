@@ -15,7 +15,7 @@ use pyo3::types::{PyAny, PyString, PyTuple};
 use super::{SCOPE, attributes, traced};
 use crate::breaker::Breaker;
 use crate::current::{self, Span, StoredSpan};
-use crate::ffi::{TypeSpec, fastcall, method, slot};
+use crate::ffi::{TypeSpec, fastcall, method, quiet, slot};
 use crate::wrapper;
 
 static BREAKER: Breaker = Breaker::new("span");
@@ -113,9 +113,9 @@ impl Block {
         unsafe {
             let name = Borrowed::from_ptr(py, (*this).name);
             let name = name.cast_unchecked::<PyString>();
-            span.with(|span| match name.to_str() {
-                Ok(name) => span.name(name),
-                Err(_) => span.name(&name.to_string_lossy()),
+            span.with(|span| match quiet(py, name.to_str()) {
+                Some(name) => span.name(name),
+                None => span.name(&name.to_string_lossy()),
             });
             if (*this).keys.is_null() {
                 return;

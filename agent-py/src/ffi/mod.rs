@@ -2,9 +2,11 @@
 //!
 //! Together with `wrapper/` the only place with `unsafe` about Python.
 
+mod held;
 mod raised;
 mod typedef;
 
+pub use held::Held;
 pub use raised::{Raised, discard, quiet};
 pub use typedef::{TypeSpec, fastcall, member, method, slot};
 

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use pyo3::prelude::*;
 
 use crate::breaker::Breaker;
 use crate::current::{self, StoredSpan};

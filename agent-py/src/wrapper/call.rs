@@ -10,7 +10,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyString, PyTuple};
 
-use crate::ffi::Raised;
+use crate::breaker::Breaker;
+use crate::ffi::{Raised, discard};
 
 /// Why a hook gave up. Counted by the circuit breaker, never raised.
 #[derive(Debug)]
@@ -30,9 +31,12 @@ impl<'a, 'py> From<pyo3::CastError<'a, 'py>> for Fault {
     }
 }
 
-impl std::fmt::Display for Fault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
+impl Fault {
+    /// Counts it and gives it up.
+    #[cold]
+    pub(super) fn count(self, py: Python<'_>, breaker: &'static Breaker) {
+        breaker.fault(&self.0.to_string());
+        discard(py, *self.0);
     }
 }
 

@@ -8,6 +8,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::exceptions::PyRuntimeError;
@@ -23,7 +24,7 @@ use super::function::{Behaviour, guarded, wrap};
 use super::outcome;
 use crate::breaker::Breaker;
 use crate::current::{self, Span, StoredSpan};
-use crate::ffi::{Raised, TypeSpec, clear_field, member, slot};
+use crate::ffi::{Held, Raised, TypeSpec, clear_field, member, quiet, slot};
 
 /// An asynchronous hook: looks at the call and says what is to happen around the coroutine that the original returns.
 /// `None`: nothing, the application gets the original's coroutine itself.
@@ -59,13 +60,14 @@ impl Flights for AsyncHook {
 pub struct Coroutines<F> {
     flights: F,
     breaker: &'static Breaker,
-    driver: PyOnceLock<Py<PyAny>>,
+    /// Made at the first call.
+    driver: OnceLock<Held>,
 }
 
 impl<F> Coroutines<F> {
     /// Faults count in `breaker`.
     pub fn new(flights: F, breaker: &'static Breaker) -> Self {
-        Self { flights, breaker, driver: PyOnceLock::new() }
+        Self { flights, breaker, driver: OnceLock::new() }
     }
 }
 
@@ -88,7 +90,14 @@ impl<F: Flights> Behaviour for Coroutines<F> {
         if unsafe { ffi::PyCoro_CheckExact(inner.as_ptr()) } == 0 {
             return Ok(());
         }
-        let driver = self.driver.get_or_try_init(py, || driver_like(&call.function()).map(Bound::unbind))?;
+        let driver = match self.driver.get() {
+            Some(driver) => driver,
+            None => {
+                // Made outside the lock, which is never held across a call into Python.
+                let made = Held::new(&driver_like(&call.function())?);
+                self.driver.get_or_init(|| made)
+            }
+        };
         let ticket = Ticket::new(py, &inner, flight, self.breaker)?;
         // SAFETY: attached; one argument, a live ticket; the result is a new reference or null with an exception set.
         let made = unsafe {
@@ -104,9 +113,7 @@ impl<F: Flights> Behaviour for Coroutines<F> {
     }
 
     fn traverse(&self, visit: &mut dyn FnMut(*mut ffi::PyObject) -> c_int) -> c_int {
-        // SAFETY: only looks; the collector runs attached.
-        let py = unsafe { Python::assume_attached() };
-        self.driver.get(py).map_or(0, |driver| visit(driver.as_ptr()))
+        self.driver.get().map_or(0, |driver| visit(driver.as_ptr()))
     }
 }
 
@@ -138,8 +145,8 @@ fn driver_like<'py>(original: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>
         intern!(py, "co_filename"),
         intern!(py, "co_firstlineno"),
     ] {
-        if let Ok(Some(of)) = original.getattr_opt(intern!(py, "__code__"))
-            && let Ok(Some(value)) = of.getattr_opt(name)
+        if let Some(Some(of)) = quiet(py, original.getattr_opt(intern!(py, "__code__")))
+            && let Some(Some(value)) = quiet(py, of.getattr_opt(name))
         {
             changed.set_item(name, value)?;
         }
@@ -150,7 +157,7 @@ fn driver_like<'py>(original: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>
     let code = code.call_method(intern!(py, "replace"), (), Some(&changed))?;
     let made = template.get_type().call1((code, template.getattr(intern!(py, "__globals__"))?))?;
     for name in [intern!(py, "__name__"), intern!(py, "__qualname__")] {
-        if let Ok(Some(value)) = original.getattr_opt(name) {
+        if let Some(Some(value)) = quiet(py, original.getattr_opt(name)) {
             made.setattr(name, value)?;
         }
     }
@@ -287,8 +294,8 @@ unsafe extern "C" fn call(
 /// Takes the driver's own entry, the outermost so far, off a traceback; the bare `raise` that follows adds none.
 fn cut_traceback(error: &Bound<'_, PyAny>) {
     let py = error.py();
-    if let Ok(trace) = error.getattr(intern!(py, "__traceback__"))
-        && let Ok(Some(next)) = trace.getattr_opt(intern!(py, "tb_next"))
+    if let Some(trace) = quiet(py, error.getattr(intern!(py, "__traceback__")))
+        && let Some(Some(next)) = quiet(py, trace.getattr_opt(intern!(py, "tb_next")))
         // Raised by the driver itself (thrown in before the first send): the one entry stands for the original's.
         && !next.is_none()
     {

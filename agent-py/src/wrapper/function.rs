@@ -264,7 +264,8 @@ unsafe extern "C" fn call_bound(
 pub fn guarded(breaker: &'static Breaker, work: impl FnOnce() -> super::HookResult) {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(())) => {}
-        Ok(Err(fault)) => breaker.fault(&fault.to_string()),
+        // SAFETY: hooks run in slots, attached.
+        Ok(Err(fault)) => fault.count(unsafe { Python::assume_attached() }, breaker),
         Err(panic) => {
             let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
             let text = text.or_else(|| panic.downcast_ref::<String>().cloned());

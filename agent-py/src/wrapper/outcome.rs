@@ -7,6 +7,7 @@ use pyo3::types::PyAny;
 
 use crate::current::{self, Span};
 use crate::exception;
+use crate::ffi::quiet;
 
 /// Whether an exception is how something ends in good order: exhausted, closed, cancelled, a wished exit.
 fn is_control_flow(error: &Bound<'_, PyAny>) -> bool {
@@ -15,8 +16,8 @@ fn is_control_flow(error: &Bound<'_, PyAny>) -> bool {
         return true;
     }
     if error.is_instance_of::<PySystemExit>() {
-        let code = error.getattr(intern!(py, "code"));
-        return code.is_ok_and(|code| !code.is_truthy().unwrap_or(true));
+        let code = quiet(py, error.getattr(intern!(py, "code")));
+        return code.is_some_and(|code| !quiet(py, code.is_truthy()).unwrap_or(true));
     }
     exception::is_cancellation(error)
 }

@@ -13,7 +13,7 @@ use pyo3::types::PyAny;
 
 use super::outcome::record;
 use crate::current::{self, Span, StoredSpan};
-use crate::ffi::Raised;
+use crate::ffi::{Raised, quiet};
 
 /// Makes the span of a generator at its first step.
 pub trait Start: Send + Sync {
@@ -77,7 +77,7 @@ impl Step {
         let step = Self::raised(py);
         if let Self::Raised(raised) = &step
             && let Ok(stop) = raised.value(py).cast::<PyStopIteration>()
-            && let Ok(value) = stop.getattr(pyo3::intern!(py, "value"))
+            && let Some(value) = quiet(py, stop.getattr(pyo3::intern!(py, "value")))
         {
             return Self::Returned(value.into_ptr());
         }
