@@ -1,0 +1,182 @@
+import inspect
+import types
+
+from _spans import names
+from _targets import Base, function
+
+from remora import patch, traced
+
+
+class Traced:
+    @traced
+    def method(self, x=1):
+        "A method."
+        return self, x
+
+    @traced
+    @classmethod
+    def outer_class(cls, x=1):
+        return cls, x
+
+    @traced
+    @staticmethod
+    def outer_static(x=1):
+        return x
+
+    @traced
+    @property
+    def outer_property(self):
+        return self
+
+    @property
+    @traced
+    def inner_property(self):
+        return self
+
+
+def test_a_method_binds_to_its_instance():
+    one, two = Traced(), Traced()
+    assert one.method() == (one, 1)
+    assert two.method(2) == (two, 2)
+    assert Traced.method(one, x=3) == (one, 3)
+    assert names() == ["Traced.method"] * 3
+
+
+def test_a_bound_method_is_a_method():
+    one = Traced()
+    bound = one.method
+    assert type(bound) is types.MethodType
+    assert bound.__self__ is one
+    assert bound.__func__ is Traced.method
+    assert bound.__func__ is Traced.__dict__["method"]
+    assert bound.__name__ == "method"
+    assert bound.__doc__ == "A method."
+    assert bound == one.method
+    assert hash(bound) == hash(one.method)
+    assert repr(bound).startswith("<bound method Traced.method of ")
+    assert inspect.ismethod(bound)
+
+
+def test_access_gives_the_same_object_every_time():
+    assert Traced.method is Traced.method
+
+    class Sub(Traced):
+        pass
+
+    assert Sub.method is Traced.method
+    assert Traced.method.__get__(None, Traced) is Traced.method
+
+
+def test_the_descriptor_protocol_answers_as_a_function_does():
+    one = Traced()
+    bound = Traced.__dict__["method"].__get__(one, Traced)
+    assert bound(5) == (one, 5)
+    free = traced(lambda self: self)
+    assert free.__get__(one)() is one
+    assert not hasattr(free, "__set__")
+
+
+def test_a_function_as_an_instance_attribute_does_not_bind():
+    one = Traced()
+    one.free = traced(lambda *args: args)
+    assert one.free(1) == (1,)
+
+
+def test_a_builtin_function_as_class_attribute_does_not_bind():
+    class Holder:
+        length = traced(len)
+
+    assert Holder().length([1, 2]) == 2
+    assert Holder.length([1]) == 1
+    assert not hasattr(type(Holder.length), "__get__")
+
+
+def test_a_partial_as_class_attribute_binds_as_without_the_wrapper():
+    import functools
+
+    part = functools.partial(function, 1)
+
+    class Bare:
+        call = part
+
+    class Holder:
+        call = traced(part)
+
+    import sys
+
+    if sys.version_info >= (3, 14):
+        # A method descriptor from 3.14 on.
+        holder = Holder()
+        assert holder.call()[1] is holder
+    else:
+        assert Holder().call() == Bare().call()
+
+
+def test_a_callable_object_as_class_attribute_does_not_bind():
+    class Work:
+        def __call__(self, *args):
+            return args
+
+    class Holder:
+        call = traced(Work())
+
+    assert Holder().call(1) == (1,)
+
+
+
+
+def test_own_binding_is_traced():
+    class Binder:
+        __qualname__ = "binder"
+
+        def __call__(self, *args):
+            return ("called", args)
+
+        def __get__(self, instance, owner=None):
+            return self if instance is None else lambda *args: ("bound", instance, args)
+
+    class Holder:
+        call = traced(name="own")(Binder())
+
+    names()
+    one = Holder()
+    assert one.call(1) == ("bound", one, (1,))
+    assert Holder.call(1) == ("called", (1,))
+    assert names() == ["own", "own"]
+
+
+def test_properties_are_read_and_traced():
+    one = Traced()
+    assert one.outer_property is one
+    assert one.inner_property is one
+    assert isinstance(Traced.__dict__["outer_property"], property)
+    assert names() == ["Traced.outer_property", "Traced.inner_property"]
+
+
+def test_a_patched_property_keeps_setter_and_documentation():
+    handle = patch("_targets", "Base.prop", lambda wrapped, instance, args, kwargs: wrapped() + 1)
+    try:
+        one = Base(1)
+        assert one.prop == 2
+        one.prop = 5
+        assert one.prop == 6
+        assert Base.prop.__doc__ == "A property."
+    finally:
+        handle.remove()
+    assert Base(1).prop == 1
+
+
+def test_a_patched_cached_property_still_caches():
+    calls = []
+
+    def wrapper(wrapped, instance, args, kwargs):
+        calls.append(instance)
+        return wrapped(*args, **kwargs)
+
+    handle = patch("_targets", "Base.cached", wrapper)
+    try:
+        one = Base(3)
+        assert one.cached is one.cached
+        assert calls == [one]
+    finally:
+        handle.remove()
