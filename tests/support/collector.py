@@ -118,6 +118,12 @@ class Collector:
             **more,
         }
 
+    def edit(self, change: Callable[[dict[str, Any]], object]) -> None:
+        """Changes the settings of the next `start`."""
+        settings = json.loads(self.config.read_text())
+        change(settings)
+        self.config.write_text(json.dumps(settings, indent=1))
+
     def start(self, timeout: float = 20) -> None:
         """Starts the process (again, after `stop`: on the same ports) and waits until it is ready."""
         assert self._process is None
