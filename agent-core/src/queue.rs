@@ -96,6 +96,8 @@ pub struct Queue {
     held: AtomicU64,
     sent: AtomicU64,
     lost: [AtomicU64; Loss::ALL.len()],
+    /// Bytes of records in the last full chunk: what the next ones will need.
+    record_bytes: AtomicUsize,
     /// Spans that came without a slot.
     stray: AtomicU64,
     doze: Doze,
@@ -139,6 +141,7 @@ impl Queue {
             held: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             lost: [const { AtomicU64::new(0) }; Loss::ALL.len()],
+            record_bytes: AtomicUsize::new(0),
             stray: AtomicU64::new(0),
             doze: Doze::new(),
         }))
@@ -169,7 +172,7 @@ impl Queue {
 
     #[cold]
     fn new_chunk(&self) -> Box<Chunk> {
-        Box::new(Chunk::with_capacity(self.chunk_spans))
+        Box::new(Chunk::with_room(self.chunk_spans, self.record_bytes.load(Ordering::Relaxed)))
     }
 
     fn slots(&self) -> impl Iterator<Item = &'static Slot> {
@@ -225,7 +228,8 @@ impl Queue {
     /// Hands over every thread's unfinished chunk that is not being written to at this moment.
     pub fn sweep(&self) {
         for slot in self.slots() {
-            if let Some(chunk) = slot.chunk.take() {
+            if let Some(mut chunk) = slot.chunk.take() {
+                chunk.shrink();
                 slot.hand_over(*chunk, false);
             }
         }
@@ -332,6 +336,9 @@ impl Slot {
         // Not an addition that others see half: no other thread writes it.
         self.made.store(self.made.load(Ordering::Relaxed) + 1, Ordering::Release);
         if chunk.len() >= self.queue.chunk_spans || chunk.arena_len() >= CHUNK_BYTES {
+            // A little more than that, and never more than one chunk takes.
+            let room = chunk.arena_len() + chunk.arena_len() / 8;
+            self.queue.record_bytes.store(room.min(CHUNK_BYTES), Ordering::Relaxed);
             self.hand_over(*chunk, true);
         } else {
             self.chunk.put(chunk);
@@ -353,7 +360,8 @@ impl Slot {
 
     /// The owning thread ends: its chunk is handed over and the slot serves the next thread.
     pub fn release(&self) {
-        if let Some(chunk) = self.chunk.take() {
+        if let Some(mut chunk) = self.chunk.take() {
+            chunk.shrink();
             self.hand_over(*chunk, true);
         }
         self.owned.store(false, Ordering::Release);

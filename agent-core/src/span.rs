@@ -503,7 +503,18 @@ impl<'a> SpanRef<'a> {
 impl Chunk {
     /// Room for `spans` spans.
     pub fn with_capacity(spans: usize) -> Self {
-        Self { spans: Vec::with_capacity(spans), arena: Vec::with_capacity(spans * 64) }
+        Self::with_room(spans, spans * 64)
+    }
+
+    /// Room for `spans` spans with `bytes` bytes of records in all.
+    pub fn with_room(spans: usize, bytes: usize) -> Self {
+        Self { spans: Vec::with_capacity(spans), arena: Vec::with_capacity(bytes) }
+    }
+
+    /// Gives back the room that is not used: a queue of many chunks with few spans is otherwise full of nothing.
+    pub(crate) fn shrink(&mut self) {
+        self.spans.shrink_to_fit();
+        self.arena.shrink_to_fit();
     }
 
     /// Appends a span.

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::thread;
 
+use agent_core::clock;
 use agent_core::span::{ActiveSpan, Parent};
 
 mod support;
@@ -19,6 +20,20 @@ impl Drop for Late {
 
 thread_local! {
     static LATE: RefCell<Option<Late>> = const { RefCell::new(None) };
+}
+
+#[test]
+fn a_thread_of_one_span_takes_the_room_of_one_span() {
+    let queue = support::new_queue(1 << 24, None, 1_000_000);
+    let mut large = support::started(Parent::Root(None));
+    large.str("statement", &"x".repeat(10_000));
+    let slot = queue.slot();
+    (0..64).for_each(|_| slot.push(&large, clock::now()));
+    queue.sweep();
+    support::drain(queue);
+    slot.push(&support::started(Parent::Root(None)), clock::now());
+    slot.release();
+    assert!((1..400).contains(&queue.bytes()), "{}", queue.bytes());
 }
 
 #[test]

@@ -87,7 +87,8 @@ fn reference(shape: &Shape, made: &SpanRef<'_>, line: &Timeline) -> Span {
         span_id: header.span_id.to_vec(),
         trace_state: shape.remote.as_ref().map(|(_, _, state)| state.clone()).unwrap_or_default(),
         parent_span_id: if parent == [0; 8] { Vec::new() } else { parent.to_vec() },
-        flags: 0x101 | if shape.remote.is_some() { 0x200 } else { 0 },
+        // Our trace ids are random; the remote parent's context does not say that its are.
+        flags: if shape.remote.is_some() { 0x301 } else { 0x103 },
         name: shape.own_name.clone().unwrap_or_else(|| "static name".into()),
         kind: shape.kind as i32,
         start_time_unix_nano: line.unix_nanos(header.start),
