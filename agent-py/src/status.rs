@@ -8,7 +8,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use crate::{agent, current, instrumentations, settings};
+use crate::{agent, current, instrumentations, process, settings};
 
 /// The counters, the export's state and every hook.
 #[pyfunction]
@@ -108,6 +108,8 @@ pub fn settings_rows(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
 #[pyfunction]
 pub fn probe(py: Python<'_>, timeout: f64) -> PyResult<Bound<'_, PyList>> {
     let timeout = seconds_of(timeout)?;
+    // `doctor` asks in a process that is not activated.
+    exporters::global::init(process::exporter_config(settings::get()));
     let rows = PyList::empty(py);
     for result in py.detach(|| exporters::global::probe(timeout)) {
         let row = PyDict::new(py);

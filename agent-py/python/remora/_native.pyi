@@ -176,7 +176,7 @@ def current_span_id() -> str | None:
     """The span id as 16 lower-case hexadecimal digits (W3C Trace Context), None where no span is current."""
 
 def flush(timeout: float | None = None) -> bool:
-    """Sends what is finished. `timeout` in seconds, None for the exit bound. True: nothing is left."""
+    """Sends what is finished. `timeout` in seconds, None for the export timeout. True: nothing is left."""
 
 def status() -> _Status:
     """Counters and the state of every hook. Always: spans made = sent + pending + the sum of lost."""

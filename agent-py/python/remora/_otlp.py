@@ -30,7 +30,7 @@ class Span:
     start: int
     end: int
     error: str | None  # its text, "" if the span failed without one
-    status: str  # HTTP or database status code
+    status: str  # of HTTP
     suffix: str  # what a client's short name leaves out
     statement: str
     links: tuple[str, ...]
@@ -77,9 +77,10 @@ def _error(span: dict[str, Any], attributes: dict[str, Any]) -> str | None:
             parts = (_text(about.get("exception.type")), _text(about.get("exception.message")))
             return ": ".join(part for part in parts if part)
     message, kind = _text(status.get("message")), _text(attributes.get("error.type"))
+    code = _text(attributes.get("db.response.status_code"))
     if kind.isdigit():  # the HTTP status, which has its own column
         return message
-    return ": ".join(part for part in (kind, message) if part)
+    return ": ".join(part for part in (kind, code, message) if part)
 
 
 def _suffix(kind: str, name: str, attributes: dict[str, Any]) -> str:
@@ -93,7 +94,6 @@ def _suffix(kind: str, name: str, attributes: dict[str, Any]) -> str:
 def _span(raw: dict[str, Any], service: str, where: str) -> Span:
     attributes = _attributes(raw.get("attributes"))
     kind, name = _kind(raw.get("kind")), _text(raw.get("name")) or "(no name)"
-    code = attributes.get("http.response.status_code", attributes.get("db.response.status_code"))
     return Span(
         trace=str(raw["traceId"]).lower(),
         id=str(raw["spanId"]).lower(),
@@ -105,7 +105,7 @@ def _span(raw: dict[str, Any], service: str, where: str) -> Span:
         start=int(raw.get("startTimeUnixNano") or 0),
         end=int(raw.get("endTimeUnixNano") or 0),
         error=_error(raw, attributes),
-        status=_text(code),
+        status=_text(attributes.get("http.response.status_code")),
         suffix=_suffix(kind, name, attributes),
         statement=_text(attributes.get("db.query.text", attributes.get("db.statement"))),
         links=tuple(str(link.get("traceId", "")).lower() for link in raw.get("links") or ()),
