@@ -18,6 +18,7 @@ mod patch;
 mod process;
 mod settings;
 mod status;
+mod suppression;
 mod wrapper;
 mod wsgi;
 

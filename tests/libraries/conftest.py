@@ -110,7 +110,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             case _:
                 self._answer(200)
 
-    do_GET = do_POST = do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_BREW = _handle  # noqa: N815
+    do_GET = do_POST = do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_BREW = _handle
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def upstream() -> Iterator[Upstream]:
     thread.join()
 
 
-# `job(work)` runs `work()` inside the server span of a request, `GET /job`; `show(value)` prints one line of JSON.
+# `job(work)` runs `work()` inside the server span of a request, `GET /job`; `show(value)` prints a line of JSON.
 PRELUDE = """
 import json, os, sys
 URL = os.environ.get("URL", "")
@@ -166,7 +166,7 @@ class Program(Result):
 
 @pytest.fixture
 def program(traced: Callable[..., Result], upstream: Upstream) -> Callable[..., Program]:
-    """Runs code, after `PRELUDE` and with the address of `upstream` in `URL`; it must end well and quietly."""
+    """Runs code, after `PRELUDE` and `upstream`'s address in `URL`; it must end well and in silence."""
 
     def run(
         code: str, *, env: dict[str, str | None] | None = None, quiet: bool = True, **options: Any

@@ -43,7 +43,9 @@ def pair(service: Callable[..., Service], tmp_path: Path) -> Callable[..., tuple
     app = tmp_path / "app.py"
     app.write_text(APP)
 
-    def start(a: dict[str, str] | None = None, b: dict[str, str] | None = None, **env: str) -> tuple[Service, Service]:
+    def start(
+        a: dict[str, str] | None = None, b: dict[str, str] | None = None, **env: str
+    ) -> tuple[Service, Service]:
         command: list[Any] = [sys.executable, app]
         back = service(command, env={"OTEL_SERVICE_NAME": "b", **env, **(b or {})})
         front_env = {"OTEL_SERVICE_NAME": "a", "BACKEND": back.url, **env, **(a or {})}

@@ -1,6 +1,7 @@
 """requests: one CLIENT span for each request sent."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from support.otlp import Span, children, find, one
@@ -21,7 +22,9 @@ def clients(result: Result) -> list[Span]:
 def test_a_request_is_one_client_span_with_the_stable_attributes(
     program: Run, upstream: Upstream, python: Python
 ) -> None:
-    result = program("import requests; show(requests.get(URL + '/status/200?a=b').status_code)", python=python)
+    result = program(
+        "import requests; show(requests.get(URL + '/status/200?a=b').status_code)", python=python
+    )
     assert result.shown == [200]
     [span] = result.spans
     assert (span.name, span.kind, span.status, span.parent_id) == ("GET", "client", "unset", None)
@@ -67,7 +70,7 @@ def test_the_hops_of_a_redirect_are_siblings_each_with_its_own_header(
     assert [hop["url.full"] for hop in hops] == [f"{upstream.url}/redirect/{n}" for n in (2, 1, 0)]
     assert [hop.status for hop in hops] == ["unset"] * 3
     assert [hop.span_id for hop in hops] == [received.span_id for received in upstream.received]
-    assert all(a.end <= b.start for a, b in zip(hops, hops[1:], strict=False))
+    assert all(a.end <= b.start for a, b in pairwise(hops))
 
 
 def test_a_redirect_that_is_not_followed_is_one_span(program: Run, upstream: Upstream) -> None:

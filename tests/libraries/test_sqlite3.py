@@ -28,7 +28,7 @@ def test_each_way_to_run_statements_is_one_span(program: Run, python: Python) ->
         "cursor = db.cursor()\n"
         'cursor.execute("create table item (id integer, name text)")\n'
         'cursor.executemany("insert into item values (?, ?)", [(n, "x") for n in range(3)])\n'
-        'cursor.executescript("delete from item where id = 2; update item set name = \'new\'")\n'
+        "cursor.executescript(\"delete from item where id = 2; update item set name = 'new'\")\n"
         'show(db.execute("select name from item where id = ?", (1,)).fetchall())\n'
         'db.executemany("insert into item values (?, ?)", [(7, "y"), (8, "z")])\n'
         'db.executescript("delete from item")\n'
@@ -140,8 +140,8 @@ WRONG = MEMORY + (
     "    except BaseException as error:\n"
     "        show(type(error).__name__, str(error))\n"
     "cursor = db.cursor()\n"
-    'for args in ((), (5,), (None,), (b"select 1",), ("select 1", 5), ("select ?", ()), ("select 1", (), 3),\n'
-    '             ("select \\ud800",), ("",), ("select 1; select 2",), ("select 1\\0",)):\n'
+    'for args in ((), (5,), (None,), (b"select 1",), ("select 1", 5), ("select ?", ()),\n'
+    '             ("select 1", (), 3), ("select \\ud800",), ("",), ("select 1; select 2",), ("select 1\\0",)):\n'
     "    attempt(db.execute, *args)\n"
     "    attempt(cursor.execute, *args)\n"
     "    attempt(cursor.executescript, *args)\n"
@@ -160,10 +160,10 @@ def test_wrong_calls_fail_as_without_us(program: Run, python: Python) -> None:
 
 def test_a_huge_statement_is_shortened_and_runs(program: Run) -> None:
     code = MEMORY + (
-        "sql = \"select '\" + \"x\" * 900_000 + \"' as secret, \" + \", \".join(\"?\" * 900)\n"
+        'sql = "select \'" + "x" * 900_000 + "\' as secret, " + ", ".join("?" * 900)\n'
         "row = db.execute(sql, tuple(range(900))).fetchone()\n"
         "show(len(row[0]), len(row))\n"
-        "db.execute(\"select '\" + \"x\" * 900_000 + \"'\")\n"
+        'db.execute("select \'" + "x" * 900_000 + "\'")\n'
     )
     result = program(code)
     assert result.shown == [[900_000, 901]]

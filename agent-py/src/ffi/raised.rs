@@ -95,9 +95,9 @@ impl Drop for Raised {
         unsafe {
             ffi::Py_XDECREF(self.exception);
         }
-        // SAFETY: as above.
         #[cfg(not(Py_3_12))]
         for reference in self.triple {
+            // SAFETY: as above.
             unsafe { ffi::Py_XDECREF(reference) };
         }
     }

@@ -20,6 +20,7 @@ use crate::ffi::quiet;
 use crate::hook;
 use crate::http::{self, Method};
 use crate::instrumentations::{Instrumentation, Target};
+use crate::suppression::{self, Of};
 use crate::wrapper::{self, Call, HookResult};
 use crate::wsgi::{self, Environ};
 
@@ -46,6 +47,10 @@ fn wsgi_app(call: &mut Call<'_>) -> HookResult {
         call.proceed();
         return Ok(());
     };
+    if suppression::suppressed(py, Of::Any) {
+        call.proceed();
+        return Ok(());
+    }
     let in_force = current::current(py);
     // None: an application inside another one, on the same request. The outer span is the request's.
     let Some(span) = environ.start(&SPEC, &in_force) else {

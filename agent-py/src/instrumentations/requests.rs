@@ -22,6 +22,7 @@ use crate::ffi::quiet;
 use crate::hook;
 use crate::http::{self, Method};
 use crate::instrumentations::{Instrumentation, Target};
+use crate::suppression::{self, Of};
 use crate::wrapper::{Call, HookResult};
 
 /// The library.
@@ -41,7 +42,9 @@ static SPEC: SpanSpec = SpanSpec { name: "HTTP", kind: SpanKind::Client, scope: 
 
 fn send(call: &mut Call<'_>) -> HookResult {
     let in_force = current::current(call.py());
-    if in_force.as_ref().is_some_and(|span| span.covers(Exit::Http, http::CLIENT)) {
+    if in_force.as_ref().is_some_and(|span| span.covers(Exit::Http, http::CLIENT))
+        || suppression::suppressed(call.py(), Of::Http)
+    {
         call.proceed();
         return Ok(());
     }

@@ -22,6 +22,7 @@ use crate::database;
 use crate::ffi::quiet;
 use crate::http;
 use crate::instrumentations::{Instrumentation, Target};
+use crate::suppression::{self, Of};
 use crate::wrapper::{Call, HookResult};
 
 /// The library.
@@ -49,8 +50,10 @@ static SPEC: SpanSpec = SpanSpec { name: "sqlite", kind: SpanKind::Client, scope
 /// The file of each connection made by `connect`, by address: a connection has no attribute for it and takes neither an
 /// attribute nor a weak reference. The next `connect` at the same address overwrites.
 // Held for a look-up only, never across a call into Python; contended, it is passed by.
-static NAMESPACES: Mutex<Option<HashMap<usize, Box<str>, BuildHasherDefault<AddressHasher>>>> =
-    Mutex::new(None);
+static NAMESPACES: Mutex<Option<Namespaces>> = Mutex::new(None);
+
+type Namespaces = HashMap<usize, Box<str>, BuildHasherDefault<AddressHasher>>;
+
 /// About as many connections as can be open at once.
 const MAX_NAMESPACES: usize = 16 * 1024;
 
@@ -179,6 +182,10 @@ enum Kind {
 #[inline]
 fn statement(call: &mut Call<'_>, owner: Owner, kind: Kind) -> HookResult {
     let py = call.py();
+    if suppression::suppressed(py, Of::Any) {
+        call.proceed();
+        return Ok(());
+    }
     let parent = current::current(py);
     let Some(span) = current::start_leaf(py, &SPEC, &parent, Exit::Database, database::DRIVER) else {
         call.proceed();

@@ -1,0 +1,60 @@
+//! The OpenTelemetry API's own way to say "make no span here": context keys, which its exporters and some libraries
+//! set. Asked only where the application has imported the API.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyAny, PyDict};
+
+use crate::ffi::quiet;
+
+/// What is about to be traced.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    /// An HTTP request, which has a key of its own beside the general one.
+    Http,
+    /// Anything else.
+    Any,
+}
+
+/// Whether the context in force says that no span is to be made.
+#[inline]
+pub fn suppressed(py: Python<'_>, of: Of) -> bool {
+    static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    let modules = MODULES.get_or_try_init(py, || {
+        let sys = PyModule::import(py, intern!(py, "sys"))?;
+        PyResult::Ok(sys.getattr(intern!(py, "modules"))?.cast_into::<PyDict>()?.unbind())
+    });
+    let Some(modules) = quiet(py, modules) else { return false };
+    match modules.bind(py).get_item(intern!(py, "opentelemetry.context")) {
+        Ok(None) => false,
+        found => quiet(py, found).flatten().is_some_and(|module| asked(&module, of).unwrap_or(false)),
+    }
+}
+
+fn asked(module: &Bound<'_, PyAny>, of: Of) -> Option<bool> {
+    let py = module.py();
+    let names = quiet(py, module.getattr(intern!(py, "__dict__")))?.cast_into::<PyDict>().ok()?;
+    // Absent while the module is being imported.
+    let get_current = quiet(py, names.get_item(intern!(py, "get_current")))??;
+    let context = quiet(py, get_current.call0())?;
+    let context = context.cast::<PyDict>().ok()?;
+    if context.is_empty() {
+        return Some(false);
+    }
+    let set = |key: &Bound<'_, PyAny>| {
+        quiet(py, context.get_item(key))
+            .flatten()
+            .is_some_and(|value| quiet(py, value.is_truthy()) == Some(true))
+    };
+    let keys = [
+        Some(intern!(py, "_SUPPRESS_INSTRUMENTATION_KEY")),
+        (of == Of::Http).then(|| intern!(py, "_SUPPRESS_HTTP_INSTRUMENTATION_KEY")),
+    ];
+    let by_name = keys
+        .into_iter()
+        .flatten()
+        .any(|name| quiet(py, names.get_item(name)).flatten().is_some_and(|key| set(&key)));
+    // Older releases, and who follows them, use the plain text.
+    Some(by_name || set(intern!(py, "suppress_instrumentation").as_any()))
+}

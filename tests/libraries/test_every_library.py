@@ -1,0 +1,168 @@
+"""What holds for each library alike."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support.otlp import find
+from support.pythons import Python, on, on_oldest_and_newest
+
+from .conftest import Program
+
+Run = Callable[..., Program]
+
+
+@dataclass(frozen=True)
+class Library:
+    """`use` makes one span of `scope`, with names that `names` imports; `wrapped` are its attributes."""
+
+    name: str
+    names: str
+    use: str
+    wrapped: tuple[str, ...]
+
+    @property
+    def scope(self) -> str:
+        return f"remora.{self.name}"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+FLASK = Library(
+    "flask",
+    "Flask",
+    """
+app = Flask("x")
+app.get("/")(lambda: "x")
+show(app.test_client().get("/").status_code)
+""",
+    ("flask.app:Flask.wsgi_app", "flask.app:Flask.full_dispatch_request", "flask.app:Flask.handle_exception"),
+)
+REQUESTS = Library(
+    "requests",
+    "get",
+    "show(get(URL).status_code)",
+    (
+        "requests.sessions:Session.send",
+        "requests.sessions:SessionRedirectMixin.resolve_redirects",
+        "requests.adapters:HTTPAdapter.send",
+    ),
+)
+SQLITE3 = Library(
+    "sqlite3",
+    "connect",
+    'show(connect(":memory:").execute("select 200").fetchone()[0])',
+    tuple(
+        f"sqlite3:{owner}.{name}"
+        for owner in ("Cursor", "Connection")
+        for name in ("execute", "executemany", "executescript")
+    ),
+)
+each_library = pytest.mark.parametrize("library", [FLASK, REQUESTS, SQLITE3], ids=str)
+
+
+@each_library
+@on("3.15")
+def test_a_lazy_import_stays_lazy_until_its_first_use_which_is_traced(
+    program: Run, library: Library, python: Python
+) -> None:
+    code = f"""
+lazy import {library.name}
+lazy from {library.name} import {library.names}
+show("{library.name}" in sys.modules)
+{library.use}
+show("{library.name}" in sys.modules)
+"""
+    result = program(code, python=python)
+    assert result.shown == [False, 200, True]
+    assert len(find(result.spans, scope=library.scope)) == 1
+
+
+@each_library
+@on_oldest_and_newest
+def test_taken_out_again_the_identical_originals_are_there(
+    program: Run, library: Library, python: Python
+) -> None:
+    code = f"""
+import importlib, inspect
+wrapped = {library.wrapped!r}
+def parts():
+    for path in wrapped:
+        module, _, attribute = path.partition(":")
+        owner, name = attribute.split(".")
+        yield importlib.import_module(module).__dict__[owner].__dict__[name]
+def described(one):
+    try:
+        signature = str(inspect.signature(one))
+    except ValueError:
+        signature = None
+    return [signature, one.__name__, one.__qualname__, getattr(one, "__module__", None), one.__doc__,
+            inspect.iscoroutinefunction(one), inspect.isfunction(one), inspect.isgeneratorfunction(one)]
+before = list(parts())
+import remora, remora._native
+remora.init()
+during = list(parts())
+show([a is b for a, b in zip(before, during)])
+show([described(a) == described(b) for a, b in zip(before, during)])
+remora._native.deactivate()
+show([a is b for a, b in zip(before, parts())])
+"""
+    result = program(code, env={"REMORA_ENABLED": None}, python=python)
+    count = len(library.wrapped)
+    assert result.shown == [[False] * count, [True] * count, [True] * count]
+
+
+@each_library
+def test_a_child_process_traces_before_and_after_first_use(program: Run, library: Library) -> None:
+    code = f"""
+import os
+import {library.name}
+from {library.name} import {library.names}
+def child():
+    if (pid := os.fork()) == 0:
+        {library.use.strip().replace(chr(10), chr(10) + " " * 8)}
+        sys.stdout.flush()
+        sys.exit()
+    os.waitpid(pid, 0)
+child()
+{library.use}
+sys.stdout.flush()
+child()
+"""
+    result = program(code)
+    assert result.shown == [200] * 3
+    spans = find(result.spans, scope=library.scope)
+    assert len({span.span_id for span in spans}) == len({span.trace_id for span in spans}) == 3
+    assert len({span.resource["process.pid"] for span in spans}) == 3
+
+
+@each_library
+@pytest.mark.parametrize("key", ["suppress_instrumentation", "_SUPPRESS_INSTRUMENTATION_KEY"])
+def test_nothing_is_made_in_a_context_that_suppresses_it(
+    program: Run, tmp_path: Path, library: Library, key: str
+) -> None:
+    folder = tmp_path / "opentelemetry"
+    (folder / "context").mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    # The part of the API that is asked.
+    (folder / "context" / "__init__.py").write_text(
+        '_SUPPRESS_INSTRUMENTATION_KEY = "suppress_instrumentation-7"\n'
+        "current = {}\n"
+        "def get_current():\n"
+        "    return current\n"
+    )
+    code = f"""
+sys.path.insert(0, {str(tmp_path)!r})
+from {library.name} import {library.names}
+from opentelemetry import context
+{library.use}
+context.current[getattr(context, {key!r}, {key!r})] = True
+{library.use}
+context.current.clear()
+{library.use}
+"""
+    result = program(code)
+    assert result.shown == [200] * 3
+    assert len(find(result.spans, scope=library.scope)) == 2
