@@ -9,13 +9,37 @@ from typing import Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar, final,
 
 from remora import Config
 
+__all__ = [
+    "Config",
+    "Patch",
+    "Span",
+    "__version__",
+    "activate",
+    "config",
+    "config_from_env",
+    "current_span_id",
+    "current_trace_id",
+    "deactivate",
+    "flush",
+    "init",
+    "patch",
+    "probe",
+    "sanitize_sql",
+    "settings",
+    "span",
+    "status",
+    "trace",
+    "traced",
+    "when_imported",
+]
+
 __version__: str
 """The version of the extension, which is that of the distribution."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _M = TypeVar("_M", bound=Callable[[Any], object])
 _Kind: TypeAlias = Literal["internal", "server", "client", "producer", "consumer"]
-_Value: TypeAlias = str | bool | int | float | list[str] | list[bool] | list[int] | list[float]
+_Value: TypeAlias = str | bool | int | float | list[str]
 
 @type_check_only
 class _Wrapper(Protocol):
@@ -163,10 +187,10 @@ def trace(module: str, attribute: str, *, name: str | None = None, kind: _Kind =
 @overload
 def traced(function: _F, /) -> _F: ...
 @overload
-def traced(*, name: str | None = None, kind: _Kind = "internal") -> Callable[[_F], _F]:
+def traced(function: None = None, /, *, name: str | None = None, kind: _Kind = "internal") -> Callable[[_F], _F]:
     """Decorator: every call is a native span, for sync and async functions, generators and methods."""
 
-def span(name: str, **attributes: _Value) -> Span:
+def span(name: str, /, **attributes: _Value) -> Span:
     """`with span("checkout", items=3): …`. Attribute values as OpenTelemetry allows, others by `str`."""
 
 def current_trace_id() -> str | None:
