@@ -134,7 +134,7 @@ def upstream() -> Iterator[Upstream]:
     thread.join()
 
 
-# `job(work)` runs `work()` inside the server span of a request, `GET /job`; `show(value)` prints a line of JSON.
+# `job(work)` runs `work()` inside the server span of a request, `GET /job`; `show(value)` prints JSON.
 PRELUDE = """
 import json, os, sys
 URL = os.environ.get("URL", "")

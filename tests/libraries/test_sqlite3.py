@@ -141,7 +141,8 @@ WRONG = MEMORY + (
     "        show(type(error).__name__, str(error))\n"
     "cursor = db.cursor()\n"
     'for args in ((), (5,), (None,), (b"select 1",), ("select 1", 5), ("select ?", ()),\n'
-    '             ("select 1", (), 3), ("select \\ud800",), ("",), ("select 1; select 2",), ("select 1\\0",)):\n'
+    '             ("select 1", (), 3), ("select \\ud800",), ("",), ("select 1; select 2",),\n'
+    '             ("select 1\\0",)):\n'
     "    attempt(db.execute, *args)\n"
     "    attempt(cursor.execute, *args)\n"
     "    attempt(cursor.executescript, *args)\n"
