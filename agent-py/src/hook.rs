@@ -12,6 +12,7 @@ use pyo3::types::{PyDict, PyList, PySet, PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::diagnostics;
+use crate::ffi::call_application;
 use crate::instrumentations;
 
 /// Module name to list of hooks: an int is an index of our own targets, anything else the application's callback.
@@ -74,17 +75,19 @@ pub fn unregister(py: Python<'_>, module: &str, hook: &Bound<'_, PyAny>) -> PyRe
 fn run(py: Python<'_>, name: &str, module: &Bound<'_, PyAny>, hook: &Bound<'_, PyAny>) {
     if let Ok(index) = hook.extract::<usize>() {
         instrumentations::apply(py, index, module);
-    } else if let Err(error) = hook.call1((module,)) {
+    } else if let Err(error) = call_application(hook, (module,)) {
         diagnostics::warn(&format!("a callback for '{name}' failed: {error}; the import is not affected"));
     }
 }
 
 fn after_import(py: Python<'_>, name: &Bound<'_, PyString>, module: &Bound<'_, PyAny>) -> PyResult<()> {
     let Some(hooks) = table(py)?.get_item(name)? else { return Ok(()) };
-    // What runs may register more: for this module those run at registration.
-    let hooks: Vec<_> = hooks.cast::<PyList>()?.iter().collect();
-    for hook in hooks {
+    // What runs may register more, or take some out: the list is read anew at each step.
+    let hooks = hooks.cast::<PyList>()?;
+    let mut done: Vec<Bound<'_, PyAny>> = Vec::new();
+    while let Some(hook) = hooks.iter().find(|hook| !done.iter().any(|done| done.is(hook))) {
         run(py, name.to_cow().as_deref().unwrap_or("?"), module, &hook);
+        done.push(hook);
     }
     Ok(())
 }
@@ -132,7 +135,7 @@ impl Finder {
                 Err(error) if error.is_instance_of::<PyAttributeError>(py) => continue,
                 Err(error) => return Err(error),
             };
-            let spec = find.call1((name, path, target))?;
+            let spec = call_application(&find, (name, path, target))?;
             if !spec.is_none() {
                 return Ok(Some(spec));
             }
@@ -180,15 +183,20 @@ impl ExecModule {
         if outermost {
             running.add(name)?;
         }
-        let result = loader.call_method1(intern!(py, "exec_module"), (module,));
-        if outermost {
-            let _ = running.discard(name);
+        let result = loader
+            .getattr(intern!(py, "exec_module"))
+            .and_then(|exec| call_application(&exec, (module,)));
+        if !outermost {
+            return result.map(drop);
         }
-        result?;
-        if outermost && let Err(error) = after_import(py, name, module) {
+        if result.is_ok()
+            && let Err(error) = after_import(py, name, module)
+        {
             diagnostics::warn(&format!("'{name}' was not hooked: {error}"));
         }
-        Ok(())
+        // Not before: what is registered meanwhile is run by the loop there, and only there.
+        let _ = running.discard(name);
+        result.map(drop)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -12,7 +12,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::traced;
 use crate::breaker::Breaker;
-use crate::ffi::Held;
+use crate::ffi::{Held, call_application};
 use crate::hook;
 use crate::patch::Site;
 use crate::wrapper::{self, Behaviour, Call, HookResult};
@@ -33,7 +33,7 @@ impl Behaviour for Substitute {
             let (wrapped, instance) = call.original(self.method)?;
             let (args, kwargs) = call.arguments(usize::from(instance.is_some()))?;
             let kwargs = kwargs.unwrap_or_else(|| PyDict::new(py));
-            self.wrapper.bind(py).call1((wrapped, instance, args, kwargs))
+            call_application(&self.wrapper.bind(py), (wrapped, instance, args, kwargs))
         });
         Ok(())
     }

@@ -3,10 +3,12 @@
 //! Together with `wrapper/` the only place with `unsafe` about Python.
 
 mod held;
+mod original;
 mod raised;
 mod typedef;
 
 pub use held::Held;
+pub use original::{call_application, iter_send, vectorcall, vectorcall_method};
 pub use raised::{Raised, discard, quiet};
 pub use typedef::{TypeSpec, fastcall, member, method, slot};
 

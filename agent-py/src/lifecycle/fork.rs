@@ -49,14 +49,14 @@ fn threads() -> Option<impl Iterator<Item = std::fs::DirEntry>> {
     Some(std::fs::read_dir("/proc/self/task").ok()?.flatten())
 }
 
-/// Whether all threads but the calling one are the exporter's: itself, and those that look up names for it.
+/// Whether all threads but the calling one are the exporter, which runs, and those that look up names for it.
 fn only_ours() -> bool {
     let Some(threads) = threads() else { return false };
-    let ours = |thread: &std::fs::DirEntry| {
-        // An ended one has no name to be read any more.
-        std::fs::read(thread.path().join("comm")).is_ok_and(|name| name.starts_with(b"remora-"))
+    // The exporter is counted, not asked for its name: a thread is given it only some time after it has begun.
+    let looks_up = |thread: &std::fs::DirEntry| {
+        std::fs::read(thread.path().join("comm")).is_ok_and(|name| name.starts_with(b"remora-dns"))
     };
-    threads.filter(|thread| !ours(thread)).take(2).count() == 1
+    threads.filter(|thread| !looks_up(thread)).take(3).count() == 2
 }
 
 /// Waits until no other thread is left: one that hangs in a look-up may still be.

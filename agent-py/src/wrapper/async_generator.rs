@@ -20,7 +20,7 @@ use super::function::guarded;
 use super::strand::{Start, Step, Strand};
 use crate::breaker::Breaker;
 use crate::current;
-use crate::ffi::{TypeSpec, clear_field, fastcall, member, method, slot};
+use crate::ffi::{TypeSpec, clear_field, fastcall, member, method, slot, vectorcall_method};
 
 #[repr(C)]
 struct AsyncGenerator {
@@ -91,7 +91,7 @@ unsafe fn step(
         }
         let mut all: smallvec::SmallVec<[*mut ffi::PyObject; 4]> = smallvec::smallvec![inner];
         all.extend_from_slice(args);
-        let awaitable = ffi::PyObject_VectorcallMethod(name, all.as_ptr(), all.len(), ptr::null_mut());
+        let awaitable = vectorcall_method(name, all.as_ptr(), all.len(), ptr::null_mut());
         if awaitable.is_null() {
             return awaitable;
         }

@@ -17,7 +17,7 @@ use super::function::guarded;
 use super::strand::{Step, Strand};
 use crate::breaker::Breaker;
 use crate::current::Span;
-use crate::ffi::{TypeSpec, clear_field, member, method, slot};
+use crate::ffi::{TypeSpec, clear_field, member, method, slot, vectorcall};
 
 static BREAKER: Breaker = Breaker::new("body");
 
@@ -145,7 +145,7 @@ unsafe extern "C" fn close(this: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *
                 ffi::PyErr_Clear();
                 return Step::Yielded(ffi::Py_NewRef(ffi::Py_None()));
             }
-            let result = ffi::PyObject_CallNoArgs(close);
+            let result = vectorcall(close, ptr::null(), 0, ptr::null_mut());
             ffi::Py_DECREF(close);
             if result.is_null() { Step::raised(py) } else { Step::Yielded(result) }
         });

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyString, PyTuple};
 
 use crate::breaker::Breaker;
-use crate::ffi::{Raised, discard};
+use crate::ffi::{Raised, discard, vectorcall};
 
 /// Why a hook gave up. Counted by the circuit breaker, never raised.
 #[derive(Debug)]
@@ -194,10 +194,10 @@ impl<'py> Call<'py> {
         // the first argument.
         let result = unsafe {
             if self.bound == 0 {
-                ffi::PyObject_Vectorcall(self.wrapped, args, nargsf, self.kwnames)
+                vectorcall(self.wrapped, args, nargsf, self.kwnames)
             } else {
                 let positional = (nargsf & !ffi::PY_VECTORCALL_ARGUMENTS_OFFSET) - 1;
-                ffi::PyObject_Vectorcall(self.wrapped, args.add(1), positional, self.kwnames)
+                vectorcall(self.wrapped, args.add(1), positional, self.kwnames)
             }
         };
         self.conclude(result);

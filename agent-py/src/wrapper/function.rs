@@ -12,7 +12,7 @@ use pyo3::types::PyAny;
 use super::attributes;
 use super::call::{Call, CallHook};
 use crate::breaker::Breaker;
-use crate::ffi::{PyMethod_New, TypeSpec, clear_field, member, method_parts, slot};
+use crate::ffi::{PyMethod_New, TypeSpec, clear_field, member, method_parts, slot, vectorcall};
 
 /// What a wrapper does around its original.
 pub trait Behaviour: Send + Sync {
@@ -181,7 +181,7 @@ unsafe extern "C" fn pass_through(
     kwnames: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     // SAFETY: the interpreter calls this slot with a wrapper and a vectorcall's arguments, passed on as they came.
-    unsafe { ffi::PyObject_Vectorcall(wrapped(callable), args, nargsf, kwnames) }
+    unsafe { vectorcall(wrapped(callable), args, nargsf, kwnames) }
 }
 
 unsafe extern "C" fn call_hook(
@@ -195,7 +195,7 @@ unsafe extern "C" fn call_hook(
     // would abort under 3.15's `site` (PyO3 asks `Py_IsInitialized`).
     unsafe {
         let Some(hook) = (*this).hook.filter(|_| !(*this).breaker.is_open()) else {
-            return ffi::PyObject_Vectorcall((*this).wrapped, args, nargsf, kwnames);
+            return vectorcall((*this).wrapped, args, nargsf, kwnames);
         };
         let py = Python::assume_attached();
         let mut call = Call::new(py, (*this).wrapped, args, nargsf, kwnames);
@@ -214,7 +214,7 @@ unsafe extern "C" fn call_behaviour(
     // SAFETY: as in `call_hook`. The caller holds a reference to the wrapper, so its behaviour lives through the call.
     unsafe {
         let Some(behaviour) = (*this).behaviour.as_deref().filter(|_| !(*this).breaker.is_open()) else {
-            return ffi::PyObject_Vectorcall((*this).wrapped, args, nargsf, kwnames);
+            return vectorcall((*this).wrapped, args, nargsf, kwnames);
         };
         let py = Python::assume_attached();
         let mut call = Call::new(py, (*this).wrapped, args, nargsf, kwnames);
@@ -236,7 +236,7 @@ unsafe extern "C" fn call_bound(
     unsafe {
         let outer: *mut Wrapper = (*this).outer.cast();
         if outer.is_null() || (*outer).vectorcall as usize == pass_through as *const () as usize {
-            return ffi::PyObject_Vectorcall((*this).wrapped, args, nargsf, kwnames);
+            return vectorcall((*this).wrapped, args, nargsf, kwnames);
         }
         let positional = nargsf & !ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
         let names = if kwnames.is_null() { 0 } else { ffi::PyTuple_Size(kwnames).unsigned_abs() };

@@ -13,7 +13,7 @@ use pyo3::types::PyAny;
 
 use super::outcome::record;
 use crate::current::{self, Span, StoredSpan};
-use crate::ffi::{Raised, quiet};
+use crate::ffi::{Raised, iter_send, quiet, vectorcall_method};
 
 /// Makes the span of a generator at its first step.
 pub trait Start: Send + Sync {
@@ -49,7 +49,7 @@ impl Step {
     ) -> Self {
         let mut result = ptr::null_mut();
         // SAFETY: by this function's contract; `result` receives an owned reference.
-        match unsafe { ffi::PyIter_Send(iterator, value, &raw mut result) } {
+        match unsafe { iter_send(iterator, value, &raw mut result) } {
             ffi::PySendResult::PYGEN_NEXT => Self::Yielded(result),
             ffi::PySendResult::PYGEN_RETURN => Self::Returned(result),
             ffi::PySendResult::PYGEN_ERROR => Self::raised(py),
@@ -70,7 +70,7 @@ impl Step {
         all.extend_from_slice(args);
         // SAFETY: by this function's contract.
         let result =
-            unsafe { ffi::PyObject_VectorcallMethod(name, all.as_ptr(), all.len(), ptr::null_mut()) };
+            unsafe { vectorcall_method(name, all.as_ptr(), all.len(), ptr::null_mut()) };
         if !result.is_null() {
             return Self::Yielded(result);
         }
