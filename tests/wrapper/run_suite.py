@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def main(path: Path) -> int:
-    sys.path.insert(0, str(path.parent))
+    sys.path[:0] = [str(path.parent), str(Path(__file__).parent / "suite")]
     import remora._native
 
     assert remora._native.activate("init")

@@ -27,7 +27,7 @@ class Span:
     """One span, with what checks ask."""
 
     def __init__(self, raw: dict[str, Any]) -> None:
-        self.name: str = raw["name"]
+        self.name: str = raw.get("name", "")
         self.kind: int = raw["kind"]
         self.id: str = raw["spanId"]
         self.trace: str = raw["traceId"]
