@@ -44,7 +44,9 @@ assert handle.applied is False
 
 
 @on_every_python
-def test_a_module_run_with_m_still_runs(python: Python, traced: Callable[..., Result], tmp_path: Path) -> None:
+def test_a_module_run_with_m_still_runs(
+    python: Python, traced: Callable[..., Result], tmp_path: Path
+) -> None:
     (tmp_path / "runme.py").write_text("import sys\nprint(__name__, __spec__.name, sys.argv[1:])\n")
     (tmp_path / "sitting.py").write_text(
         "import remora\nremora.when_imported('runme')(print)\nimport runpy\n"

@@ -142,7 +142,8 @@ def test_the_traceback_of_an_import_statement_is_trimmed_as_ever():
         import m11  # noqa: F401
     except ZeroDivisionError as error:
         assert [frame.name for frame in traceback.extract_tb(error.__traceback__)] == [
-            "test_the_traceback_of_an_import_statement_is_trimmed_as_ever", "<module>",
+            "test_the_traceback_of_an_import_statement_is_trimmed_as_ever",
+            "<module>",
         ]
 
 
@@ -207,8 +208,9 @@ def test_frozen_and_builtin_modules_are_given():
     assert seen[0] == [__hello__]
     assert __hello__.__loader__ is importlib.machinery.FrozenImporter
     assert __hello__.__spec__.loader is importlib.machinery.FrozenImporter
-    builtin = next(name for name in ("_xxsubinterpreters", "xxsubtype", "faulthandler", "_tracemalloc")
-                   if name in sys.builtin_module_names and name not in sys.modules)  # fmt: skip
+    candidates = ("_xxsubinterpreters", "xxsubtype", "faulthandler", "_tracemalloc", "_interpreters")
+    fresh = [name for name in candidates if name in sys.builtin_module_names and name not in sys.modules]
+    builtin = fresh[0]
     found = watch(builtin)
     module = importlib.import_module(builtin)
     assert found == [module]
@@ -217,9 +219,9 @@ def test_frozen_and_builtin_modules_are_given():
 
 
 def test_an_extension_module_is_given():
-    name = next(name for name in ("_crypt", "_lsprof", "audioop", "_uuid", "_queue", "_dbm", "termios", "_curses")
-                if name not in sys.modules and name not in sys.builtin_module_names
-                and importlib.util.find_spec(name))  # fmt: skip
+    names = ("_crypt", "_lsprof", "audioop", "_uuid", "_queue", "_dbm", "termios", "_curses")
+    fresh = [name for name in names if name not in sys.modules and name not in sys.builtin_module_names]
+    name = next(name for name in fresh if importlib.util.find_spec(name))
     seen = watch(name)
     module = importlib.import_module(name)
     assert seen == [module]
@@ -265,7 +267,7 @@ def test_other_finders_are_asked_in_their_order():
     class Finder:
         def find_spec(self, name, path=None, target=None):
             asked.append((name, path))
-            return None
+            return
 
     write("m15.py", "")
     seen = watch("m15")

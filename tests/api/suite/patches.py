@@ -182,7 +182,9 @@ def test_a_lazy_name_stays_lazy():
 
 
 def test_trace_needs_no_hook_in_python():
-    target = module("t10", "class A:\n  def m(self): return 1\n  async def c(self): return 2\ndef g():\n  yield 3")
+    target = module(
+        "t10", "class A:\n  def m(self): return 1\n  async def c(self): return 2\ndef g():\n  yield 3"
+    )
     handles = [
         trace("t10", "A.m"),
         trace("t10", "A.c", name="coroutine", kind="client"),

@@ -2,7 +2,6 @@ import asyncio
 import contextvars
 
 from _spans import made, names
-
 from remora import current_span_id, current_trace_id, span
 
 
@@ -45,8 +44,8 @@ def test_attributes_keep_their_types():
             raise ValueError
 
     with span(
-        "x", text="t", yes=True, no=False, number=3, real=1.5, texts=["a", "b"], pair=("c",), none=None, odd=Odd(),
-        mute=Mute(), big=2**70, negative=-(2**63), snow="☃", broken="a\ud800b", empty="",
+        "x", text="t", yes=True, no=False, number=3, real=1.5, texts=["a", "b"], pair=("c",), none=None,
+        odd=Odd(), mute=Mute(), big=2**70, negative=-(2**63), snow="☃", broken="a\ud800b", empty="",
         **{"db.system": "x", "größe": 1},
     ):  # fmt: skip
         pass

@@ -1,7 +1,6 @@
 import functools
 
 from _spans import made, names
-
 from remora import current_span_id, current_trace_id, span, traced
 
 

@@ -36,7 +36,9 @@ class Span:
         status = raw.get("status", {})
         self.failed = status.get("code", 0) == 2
         self.message: str = status.get("message", "")
-        self.events = [(event["name"], _attributes(event.get("attributes", []))) for event in raw.get("events", [])]
+        self.events = [
+            (event["name"], _attributes(event.get("attributes", []))) for event in raw.get("events", [])
+        ]
         self.seconds = (int(raw["endTimeUnixNano"]) - int(raw["startTimeUnixNano"])) / 1e9
 
 

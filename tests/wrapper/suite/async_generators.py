@@ -6,9 +6,9 @@ import inspect
 import sys
 import types
 
-from _spans import made, names
-
 from remora import current_span_id, span, trace, traced
+
+from _spans import made, names
 
 
 class Special(Exception):

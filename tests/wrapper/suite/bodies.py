@@ -5,10 +5,10 @@ import io
 import weakref
 
 import flask
-from _spans import made
+from remora import current_span_id, span
 from werkzeug.test import create_environ
 
-from remora import current_span_id, span
+from _spans import made
 
 app = flask.Flask("bodies")
 steps = []

@@ -4,9 +4,9 @@ import inspect
 import sqlite3
 import types
 
-from _spans import names
-
 from remora import patch, trace
+
+from _spans import names
 
 
 def test_it_is_called_traced_and_put_back():
@@ -124,7 +124,11 @@ def test_errors_of_the_c_method_are_its_own():
     connection = sqlite3.connect(":memory:")
     try:
         cursor = connection.cursor()
-        for call in (lambda: cursor.fetchone(1), lambda: sqlite3.Cursor.fetchone(), lambda: sqlite3.Cursor.fetchone(1)):
+        for call in (
+            lambda: cursor.fetchone(1),
+            lambda: sqlite3.Cursor.fetchone(),
+            lambda: sqlite3.Cursor.fetchone(1),
+        ):
             try:
                 call()
             except TypeError:

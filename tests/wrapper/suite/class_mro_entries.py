@@ -2,9 +2,9 @@
 
 import inspect
 
-import _targets
-
 from remora import patch, traced
+
+import _targets
 
 
 def counting(calls):

@@ -2,9 +2,9 @@ import copy
 import functools
 import sqlite3
 
-from _targets import Base
-
 from remora import trace, traced
+
+from _targets import Base
 
 
 @traced

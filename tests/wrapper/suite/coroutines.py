@@ -8,9 +8,9 @@ import types
 import warnings
 import weakref
 
-from _spans import made, names
-
 from remora import current_span_id, patch, span, trace, traced
+
+from _spans import made, names
 
 
 class Special(Exception):

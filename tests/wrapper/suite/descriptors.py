@@ -1,10 +1,10 @@
 import inspect
 import types
 
+from remora import patch, traced
+
 from _spans import names
 from _targets import Base, function
-
-from remora import patch, traced
 
 
 class Traced:
@@ -120,8 +120,6 @@ def test_a_callable_object_as_class_attribute_does_not_bind():
         call = traced(Work())
 
     assert Holder().call(1) == (1,)
-
-
 
 
 def test_own_binding_is_traced():

@@ -5,9 +5,9 @@ import inspect
 import types
 import weakref
 
-from _spans import made, names
-
 from remora import current_span_id, span, trace, traced
+
+from _spans import made, names
 
 
 class Special(Exception):
@@ -219,7 +219,8 @@ def test_exceptions_are_recorded_and_pass_unchanged():
         import traceback
 
         assert [frame.name for frame in traceback.extract_tb(error.__traceback__)] == [
-            "test_exceptions_are_recorded_and_pass_unchanged", "fail",
+            "test_exceptions_are_recorded_and_pass_unchanged",
+            "fail",
         ]
     else:
         raise AssertionError

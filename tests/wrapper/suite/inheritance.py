@@ -1,9 +1,9 @@
 import abc
 
+from remora import current_span_id, patch, trace, traced
+
 from _spans import made, names
 from _targets import Base, Derived
-
-from remora import current_span_id, patch, trace, traced
 
 
 def test_super_reaches_the_wrapped_method():
@@ -147,5 +147,10 @@ def test_special_methods_are_found_by_the_interpreter():
     with number:
         raise ValueError
     assert [name.rpartition(".")[2] for name in names()] == [
-        "__len__", "__eq__", "__getitem__", "__call__", "__enter__", "__exit__",
+        "__len__",
+        "__eq__",
+        "__getitem__",
+        "__call__",
+        "__enter__",
+        "__exit__",
     ]

@@ -2,9 +2,9 @@
 
 import inspect
 
-from _spans import made, names
-
 from remora import current_span_id, traced
+
+from _spans import made, names
 
 
 class Work:

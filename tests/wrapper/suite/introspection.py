@@ -6,10 +6,10 @@ import pydoc
 import types
 import typing
 
+from remora import trace, traced
+
 import _targets
 from _targets import Base, async_generator, coroutine, function, generator
-
-from remora import trace, traced
 
 SAME = [
     inspect.iscoroutinefunction,
@@ -29,8 +29,21 @@ SAME = [
 
 def test_inspect_says_of_every_kind_what_it_says_without_us():
     kinds = [
-        function, coroutine, generator, async_generator, len, str.join, Base.method, Base().method,
-        [].append, object.__init__, object().__str__, dict.fromkeys, _targets.partial, _targets.instance, lambda: 1,
+        function,
+        coroutine,
+        generator,
+        async_generator,
+        len,
+        str.join,
+        Base.method,
+        Base().method,
+        [].append,
+        object.__init__,
+        object().__str__,
+        dict.fromkeys,
+        _targets.partial,
+        _targets.instance,
+        lambda: 1,
     ]
     for original in kinds:
         wrapped = traced(name="x")(original)
@@ -75,12 +88,18 @@ def test_documentation_and_directory_are_the_originals():
     assert dir(one) == dir(function)
     before = pydoc.render_doc(Base)
     members = [name for name, _ in inspect.getmembers(Base)]
-    handles = [trace("_targets", f"Base.{name}") for name in ("method", "class_method", "static_method", "prop")]
+    handles = [
+        trace("_targets", f"Base.{name}") for name in ("method", "class_method", "static_method", "prop")
+    ]
     try:
         assert pydoc.render_doc(Base) == before
         assert [name for name, _ in inspect.getmembers(Base)] == members
         assert [name for name, _ in inspect.getmembers(Base, inspect.isfunction)] == [
-            "__call__", "__init__", "async_method", "method", "static_method",
+            "__call__",
+            "__init__",
+            "async_method",
+            "method",
+            "static_method",
         ]
         assert {a.name: a.kind for a in inspect.classify_class_attrs(Base)}["method"] == "method"
     finally:
@@ -120,7 +139,7 @@ def test_annotations_survive_runtime_protocols_and_autospec():
     one = traced(function)
     assert isinstance(one, HasCall)
     mock.create_autospec(one)
-    type(one).__annotations__ if hasattr(type(one), "__annotations__") else None  # noqa: B018
+    type(one).__annotations__ if hasattr(type(one), "__annotations__") else None
     assert one.__annotations__ == function.__annotations__
     assert traced(generator).__annotations__ == generator.__annotations__
 
@@ -201,7 +220,7 @@ def test_a_call_adds_no_frame():
     assert traced(who)() == "test_a_call_adds_no_frame"
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        traced(lambda: warnings.warn("x", stacklevel=2))()  # noqa: B028
+        traced(lambda: warnings.warn("x", stacklevel=2))()
         here = sys._getframe().f_lineno - 1
     assert caught[0].lineno == here
     assert caught[0].filename == __file__

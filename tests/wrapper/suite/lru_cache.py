@@ -1,8 +1,8 @@
 import functools
 
-from _spans import names
-
 from remora import traced
+
+from _spans import names
 
 
 def test_a_cache_over_a_traced_function_is_hit_without_a_span():
@@ -18,7 +18,7 @@ def test_a_cache_over_a_traced_function_is_hit_without_a_span():
 
 def test_a_traced_cache_keeps_its_methods():
     @traced(name="square")
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def square(x):
         return x * x
 
@@ -37,7 +37,7 @@ def test_a_cached_method_binds():
         def outer(self, x):
             return (self, x)
 
-        @functools.lru_cache  # noqa: B019
+        @functools.lru_cache
         @traced
         def inner(self, x):
             return (self, x)

@@ -2,10 +2,10 @@
 
 import inspect
 
+from remora import patch, trace, traced
+
 from _spans import names
 from _targets import Base, Derived
-
-from remora import patch, trace, traced
 
 
 class Work:

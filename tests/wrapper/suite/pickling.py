@@ -1,9 +1,9 @@
 import pickle
 
+from remora import patch, trace, traced
+
 import _targets
 from _targets import Base
-
-from remora import patch, trace, traced
 
 
 @traced

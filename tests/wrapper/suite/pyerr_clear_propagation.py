@@ -3,9 +3,9 @@
 import sys
 import traceback
 
-from _spans import made, names
-
 from remora import patch, span, traced
+
+from _spans import made, names
 
 
 class Special(Exception):
@@ -128,7 +128,12 @@ def test_ends_in_good_order_are_no_errors():
     import asyncio
 
     good = (
-        StopIteration(), GeneratorExit(), asyncio.CancelledError(), KeyboardInterrupt(), SystemExit(0), SystemExit(),
+        StopIteration(),
+        GeneratorExit(),
+        asyncio.CancelledError(),
+        KeyboardInterrupt(),
+        SystemExit(0),
+        SystemExit(),
     )
     for error in good:
         try:

@@ -6,9 +6,9 @@ import sqlite3
 import sys
 import weakref
 
-from _targets import async_generator, coroutine, generator
-
 from remora import patch, span, trace, traced
+
+from _targets import async_generator, coroutine, generator
 
 
 class Thing:

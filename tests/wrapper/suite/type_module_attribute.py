@@ -1,8 +1,8 @@
 import types
 
-from _targets import Base, function
-
 from remora import traced
+
+from _targets import Base, function
 
 
 def test_module_and_names_are_the_originals():

@@ -1,9 +1,9 @@
 import gc
 import weakref
 
-from _targets import Base
-
 from remora import trace, traced
+
+from _targets import Base
 
 
 def test_a_function_is_referred_to_weakly():
