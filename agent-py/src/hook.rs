@@ -183,9 +183,8 @@ impl ExecModule {
         if outermost {
             running.add(name)?;
         }
-        let result = loader
-            .getattr(intern!(py, "exec_module"))
-            .and_then(|exec| call_application(&exec, (module,)));
+        let result =
+            loader.getattr(intern!(py, "exec_module")).and_then(|exec| call_application(&exec, (module,)));
         if !outermost {
             return result.map(drop);
         }

@@ -279,8 +279,8 @@ impl<'py> Call<'py> {
     #[inline]
     pub fn result(&self) -> Option<Borrowed<'_, 'py, PyAny>> {
         match self.outcome {
-            // SAFETY: a live object that the outcome owns.
             Outcome::Returned(result) if !result.is_null() => {
+                // SAFETY: a live object that the outcome owns.
                 Some(unsafe { Borrowed::from_ptr(self.py, result) })
             }
             _ => None,

@@ -98,7 +98,7 @@ impl<F: Flights> Behaviour for Coroutines<F> {
                 self.driver.get_or_init(|| made)
             }
         };
-        let ticket = Ticket::new(py, &inner, flight, self.breaker)?;
+        let ticket = Ticket::issue(py, &inner, flight, self.breaker)?;
         // SAFETY: attached; one argument, a live ticket; the result is a new reference or null with an exception set.
         let made = unsafe {
             let made = ffi::PyObject_CallOneArg(driver.as_ptr(), ticket.as_ptr());
@@ -195,7 +195,7 @@ struct Ticket {
 static TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
 
 impl Ticket {
-    fn new<'py>(
+    fn issue<'py>(
         py: Python<'py>,
         inner: &Bound<'py, PyAny>,
         flight: Box<dyn Flight>,

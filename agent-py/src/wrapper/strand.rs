@@ -69,8 +69,7 @@ impl Step {
         let mut all: smallvec::SmallVec<[*mut ffi::PyObject; 4]> = smallvec::smallvec![iterator];
         all.extend_from_slice(args);
         // SAFETY: by this function's contract.
-        let result =
-            unsafe { vectorcall_method(name, all.as_ptr(), all.len(), ptr::null_mut()) };
+        let result = unsafe { vectorcall_method(name, all.as_ptr(), all.len(), ptr::null_mut()) };
         if !result.is_null() {
             return Self::Yielded(result);
         }
