@@ -76,7 +76,13 @@ fn possible(parent: &Option<Span<'_>>) -> bool {
         Some(parent) => {
             parent.with(|span| span.is_sampled()).is_some_and(|sampled| sampler.may_sample_under(sampled))
         }
-        None => sampler.may_sample_root(),
+        None => {
+            let possible = sampler.may_sample_root();
+            if !possible {
+                tracer::count_sampled_out();
+            }
+            possible
+        }
     }
 }
 
