@@ -98,7 +98,9 @@ def test_path_headers_and_compression_are_as_specified(bad_endpoint):
 
 def test_the_resource_tells_service_process_and_host(collector: Collector):
     env = collector.env(**ON, OTEL_SERVICE_NAME="shop")
-    env["OTEL_RESOURCE_ATTRIBUTES"] = "service.version=1.2,deployment.environment.name=test%20bed,service.name=no"
+    env["OTEL_RESOURCE_ATTRIBUTES"] = (
+        "service.version=1.2,deployment.environment.name=test%20bed,service.name=no"
+    )
     code = """
 make("parent")
 flushed()
@@ -116,12 +118,23 @@ os.waitpid(pid, 0)
     assert resource["service.version"] == "1.2"
     assert resource["deployment.environment.name"] == "test bed"
     assert resource["telemetry.sdk.language"] == "python"
-    for key in ("telemetry.sdk.name", "telemetry.sdk.version", "telemetry.distro.name", "telemetry.distro.version"):
+    for key in (
+        "telemetry.sdk.name",
+        "telemetry.sdk.version",
+        "telemetry.distro.name",
+        "telemetry.distro.version",
+    ):
         assert resource[key]
     assert resource["telemetry.distro.name"] == "remora"
     assert resource["process.pid"] == result.pid
     assert resource["process.runtime.name"] == "cpython"
-    for key in ("process.executable.path", "process.runtime.version", "process.command", "host.name", "host.arch"):
+    for key in (
+        "process.executable.path",
+        "process.runtime.version",
+        "process.command",
+        "host.name",
+        "host.arch",
+    ):
         assert resource[key], key
     for span in (parent, child):
         identity = uuid.UUID(span.resource["service.instance.id"])

@@ -38,7 +38,11 @@ for n in range(8):
 
 
 def test_an_unwritable_file_is_one_line_and_counted(tmp_path):
-    env = {**ON, "OTEL_TRACES_EXPORTER": "otlp_file", "REMORA_OTLP_FILE": str(tmp_path / "no" / "spans.jsonl")}
+    env = {
+        **ON,
+        "OTEL_TRACES_EXPORTER": "otlp_file",
+        "REMORA_OTLP_FILE": str(tmp_path / "no" / "spans.jsonl"),
+    }
     code = """
 import remora
 for n in range(3):

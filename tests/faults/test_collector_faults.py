@@ -121,6 +121,7 @@ make("after", 5)
 assert flushed()["sent"] == 60
 assert not any(counts()["lost"].values())
 """
+
     def outage() -> None:
         own_collector.wait_for(5)
         own_collector.stop()
@@ -306,7 +307,12 @@ def test_grpc_statuses_are_kept_or_refused_as_specified(grpc_endpoint):
     assert labels(endpoint.accepted) == ALL
     assert len(result.agent_lines) <= 2
     # Without RetryInfo an exhausted resource is not to be tried again, nor is a wrong argument.
-    for status in (code.INVALID_ARGUMENT, code.UNIMPLEMENTED, code.PERMISSION_DENIED, code.RESOURCE_EXHAUSTED):
+    for status in (
+        code.INVALID_ARGUMENT,
+        code.UNIMPLEMENTED,
+        code.PERMISSION_DENIED,
+        code.RESOURCE_EXHAUSTED,
+    ):
         refusing = grpc_endpoint(Reply(status))
         result = run_python(SPANS + WORK, env=refusing.env(**ON)).ok()
         assert result.stdout.splitlines()[0] == "30 0 0 {'rejected': 30}", status

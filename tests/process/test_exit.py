@@ -84,9 +84,11 @@ else:
 def test_three_hundred_thousand_spans_at_full_speed_all_arrive(own_collector):
     # The Collector answers by itself, as real ones do: not when our receiver, a Python program, has read the spans.
     own_collector.stop()
-    own_collector.edit(lambda settings: settings["exporters"]["otlphttp/receiver"].update(
-        sending_queue={"enabled": True, "num_consumers": 1, "queue_size": 100_000}
-    ))
+    own_collector.edit(
+        lambda settings: settings["exporters"]["otlphttp/receiver"].update(
+            sending_queue={"enabled": True, "num_consumers": 1, "queue_size": 100_000}
+        )
+    )
     own_collector.start()
     env = own_collector.env(REMORA_ENABLED="true")
     del env["OTEL_BSP_SCHEDULE_DELAY"]

@@ -147,7 +147,9 @@ import threading, time, os
 threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 try:
     import sqlite3
-    sqlite3.connect(":memory:").execute("select 1")
+    database = sqlite3.connect(":memory:")
+    database.execute("select 1")
+    database.close()
     pid = os.fork()
     if pid == 0:
         os._exit(0)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from support.otlp import Span
-from support.programs import SPANS, labels
 from support.process import run_python
+from support.programs import SPANS, labels
 from support.pythons import Python, on_every_python, on_oldest_and_newest
 
 

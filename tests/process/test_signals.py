@@ -1,4 +1,4 @@
-"""Signals: SIGTERM at its default flushes and kills; whatever the application or its host has set up is theirs."""
+"""Signals: SIGTERM at its default flushes and kills; what the application or its host has set up stays theirs."""
 
 import signal
 

@@ -1,4 +1,4 @@
-"""Texts for programs that tests start: they make spans that can be told apart, and balance the agent's counts."""
+"""Texts for programs that tests start: spans that can be told apart, and the agent's counts in balance."""
 
 from collections.abc import Iterable
 
