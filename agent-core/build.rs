@@ -138,9 +138,9 @@ fn generate(lines: &[Line]) -> Result<String, Box<dyn Error>> {
         };
         writeln!(table, "    Row {{ name: {name:?}, general: {general:?}, {fields} }},")?;
         match &line.library {
-            Some(library) => writeln!(excluded, "    ({library:?}, {index}),")?,
             // Ignored rows are walked, never named.
-            None if fields.starts_with("kind: Kind::Ignored") => {}
+            _ if fields.starts_with("kind: Kind::Ignored") => {}
+            Some(library) => writeln!(excluded, "    ({library:?}, {index}),")?,
             None => writeln!(indices, "    pub const {name}: usize = {index};")?,
         }
     }

@@ -1,6 +1,7 @@
 """Fixtures for all tests; what they hand out is in `tests/support`."""
 
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -144,3 +145,9 @@ def injected(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(wheel, wheels)
     subprocess.run([sys.executable, ROOT / ".ci" / "inject", wheels, out], check=True, capture_output=True)
     return out
+
+
+def pytest_configure() -> None:
+    # A background job of a shell starts with SIGINT ignored, and so would every program that a test starts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

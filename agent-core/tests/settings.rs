@@ -356,14 +356,22 @@ fn resource_attributes_keep_what_can_be_read() {
 
 #[test]
 fn excluded_urls_are_general_or_of_one_library() {
-    let urls = quiet(&[
-        ("OTEL_PYTHON_EXCLUDED_URLS", "health,^x"),
-        ("OTEL_PYTHON_AIOHTTP_CLIENT_EXCLUDED_URLS", "y"),
-    ])
-    .http
-    .excluded_urls;
+    let urls =
+        quiet(&[("OTEL_PYTHON_EXCLUDED_URLS", "health,^x"), ("OTEL_PYTHON_REQUESTS_EXCLUDED_URLS", "y")])
+            .http
+            .excluded_urls;
     assert_eq!(urls.of("flask"), ["health", "^x"]);
-    assert_eq!(urls.of("aiohttp-client"), ["y"]);
+    assert_eq!(urls.of("requests"), ["y"]);
+    assert_eq!(urls.variable("flask"), "OTEL_PYTHON_EXCLUDED_URLS");
+    assert_eq!(urls.variable("requests"), "OTEL_PYTHON_REQUESTS_EXCLUDED_URLS");
+}
+
+#[test]
+fn what_is_not_built_yet_says_so_where_it_is_set() {
+    let (_, said) =
+        both(&[("OTEL_PYTHON_DJANGO_EXCLUDED_URLS", "health"), ("OTEL_PYTHON_LOG_CORRELATION", "true")], &[]);
+    assert_eq!(said.len(), 2);
+    assert!(said.iter().all(|line| line.contains(" has no effect: Not built yet")), "{said:?}");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What the operator says about HTTP spans. Patterns are texts here: whoever uses them compiles them, when the
-//! library that needs them is first imported.
+//! library that needs them makes its first request.
 
 use super::env::Reader;
-use super::table::{EXCLUDED_URLS, row};
+use super::table::{EXCLUDED_URLS, TABLE, row};
 
 /// The settings that HTTP instrumentations share.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,13 +29,29 @@ pub struct Http {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExcludedUrls {
     general: Vec<String>,
-    own: Vec<(&'static str, Vec<String>)>,
+    own: Vec<Own>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Own {
+    library: &'static str,
+    variable: &'static str,
+    patterns: Vec<String>,
 }
 
 impl ExcludedUrls {
     /// The patterns for the instrumentation `library`, by its OpenTelemetry entry-point name.
     pub fn of(&self, library: &str) -> &[String] {
-        self.own.iter().find(|(name, _)| *name == library).map_or(&self.general, |(_, patterns)| patterns)
+        self.own_of(library).map_or(&self.general, |own| &own.patterns)
+    }
+
+    /// The variable that they were written in.
+    pub fn variable(&self, library: &str) -> &'static str {
+        self.own_of(library).map_or(TABLE[row::OTEL_PYTHON_EXCLUDED_URLS].name, |own| own.variable)
+    }
+
+    fn own_of(&self, library: &str) -> Option<&Own> {
+        self.own.iter().find(|own| own.library == library)
     }
 }
 
@@ -46,7 +62,7 @@ impl Http {
         for &(library, index) in EXCLUDED_URLS {
             let patterns = reader.list(index);
             if !patterns.is_empty() {
-                excluded_urls.own.push((library, patterns));
+                excluded_urls.own.push(Own { library, variable: TABLE[index].name, patterns });
             }
         }
         Self {

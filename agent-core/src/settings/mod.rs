@@ -278,10 +278,6 @@ pub struct Settings {
     pub old_names: OldNames,
     /// About HTTP.
     pub http: Http,
-    /// `OTEL_PYTHON_DJANGO_TRACED_REQUEST_ATTRS`.
-    pub django_request_attributes: Vec<String>,
-    /// `OTEL_PYTHON_LOG_CORRELATION`.
-    pub log_correlation: bool,
     /// `REMORA_BREAKER_*`.
     pub breaker: Breaker,
     rows: Vec<Option<env::Resolved>>,

@@ -33,8 +33,6 @@ pub(super) fn settings(mut reader: Reader<'_>) -> (Settings, Vec<Diagnostic>) {
         limits: limits(reader),
         old_names: old_names(reader),
         http: Http::read(reader),
-        django_request_attributes: reader.list(row::OTEL_PYTHON_DJANGO_TRACED_REQUEST_ATTRS),
-        log_correlation: reader.flag(row::OTEL_PYTHON_LOG_CORRELATION),
         breaker: Breaker {
             faults: u32::try_from(reader.number(row::REMORA_BREAKER_FAULTS)).unwrap_or(u32::MAX),
             window: Duration::from_secs(reader.number(row::REMORA_BREAKER_SECONDS)),

@@ -151,7 +151,7 @@ def activate(origin: str) -> bool:
     """
 
 def deactivate() -> None:
-    """Takes every wrapper of a library out again; the identical originals are back. Pending spans are still sent."""
+    """Takes every wrapper of a library out; the identical originals are back. Pending spans are still sent."""
 
 def init(config: Config | None = None) -> bool:
     """Activates from code, with `config` or with the settings of the environment; see `activate`."""
@@ -187,7 +187,9 @@ def trace(module: str, attribute: str, *, name: str | None = None, kind: _Kind =
 @overload
 def traced(function: _F, /) -> _F: ...
 @overload
-def traced(function: None = None, /, *, name: str | None = None, kind: _Kind = "internal") -> Callable[[_F], _F]:
+def traced(
+    function: None = None, /, *, name: str | None = None, kind: _Kind = "internal"
+) -> Callable[[_F], _F]:
     """Decorator: every call is a native span, for sync and async functions, generators and methods."""
 
 def span(name: str, /, **attributes: _Value) -> Span:
