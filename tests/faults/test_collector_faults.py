@@ -1,4 +1,4 @@
-"""A collector that is down, slow or wrong: nothing is lost that could be kept, every span is accounted for."""
+"""A collector that is down, slow or wrong: what can be kept is, every span is accounted for."""
 
 import subprocess
 import sys

@@ -1,6 +1,6 @@
-"""A hook of ours that fails: the application has its result, the fault is counted, a failing hook takes itself out.
+"""A hook of ours that fails: the application has its result; at the fifth time the hook is out.
 
-The faults are provoked from outside: CPython's own test module lets the n-th allocation fail, inside our hook too.
+Provoked from outside: CPython's own test module lets the n-th allocation fail, inside our hook too.
 """
 
 import json
@@ -274,6 +274,16 @@ print(requests.sessions.SessionRedirectMixin)
     assert "Traceback" not in with_us.stderr
 
 
+ONCE = """
+import os
+if os.environ.pop("ONCE", None):
+    1 / 0
+class Session:
+    def send(self, request):
+        return "sent"
+"""
+
+
 @on_oldest_and_newest
 def test_a_module_that_fails_to_import_fails_as_without_us_and_can_be_tried_again(
     traced, fake, python: Python
@@ -281,8 +291,7 @@ def test_a_module_that_fails_to_import_fails_as_without_us_and_can_be_tried_agai
     folder = fake(
         {
             "requests/__init__.py": "",
-            "requests/sessions.py": "import os\nif not os.environ.pop('ONCE', None) is None: 1 / 0\nclass Session:\n"
-            "    def send(self, request): return 'sent'\n",
+            "requests/sessions.py": ONCE,
         }
     )
     code = """
@@ -294,7 +303,8 @@ except ZeroDivisionError:
     traceback.print_exc(file=sys.stdout)
 assert "requests.sessions" not in sys.modules
 import requests.sessions
-print(requests.sessions.Session().send(None), requests.sessions.__loader__.__class__, "exec_module" in vars(requests.sessions.__loader__))
+loader = requests.sessions.__loader__
+print(requests.sessions.Session().send(None), type(loader), "exec_module" in vars(loader))
 """
     env = {"PYTHONPATH": str(folder)}
     with_us, bare = traced(code, python=python, env=env).ok(), run_python(code, python=python, env=env).ok()

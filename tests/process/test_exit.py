@@ -1,4 +1,4 @@
-"""The end of a process: its status and output are as without the agent, and what is pending is sent, in time."""
+"""The end of a process: status and output are as without the agent, and what is pending is sent, in time."""
 
 import pytest
 from support.process import run_python
@@ -82,7 +82,7 @@ else:
 
 @pytest.mark.timeout(240)
 def test_three_hundred_thousand_spans_at_full_speed_all_arrive(own_collector):
-    # The Collector answers by itself, as real ones do: not when our receiver, a Python program, has read the spans.
+    # The Collector answers by itself, as real ones do, not when our receiver has read the spans.
     own_collector.stop()
     own_collector.edit(
         lambda settings: settings["exporters"]["otlphttp/receiver"].update(

@@ -1,4 +1,4 @@
-"""Forks of every kind: a child has ids, a resource and an exporter of its own; the parent goes on undisturbed."""
+"""Forks of every kind: a child has ids, resource and exporter of its own; the parent goes on undisturbed."""
 
 import pytest
 from support.otlp import Span, one

@@ -1,4 +1,4 @@
-"""Odd ways to start an interpreter, lazy imports, sub-interpreters: the agent works, or stays out and says so."""
+"""Odd ways to start Python, lazy imports, sub-interpreters: the agent works, or stays out and says so."""
 
 import textwrap
 

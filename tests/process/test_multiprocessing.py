@@ -136,7 +136,8 @@ make("parent")
 flushed()
 list_open = "import os; print(sorted(os.listdir('/proc/self/fd')))"
 for close_fds in (True, False):
-    print(subprocess.run([sys.executable, "-ISc", list_open], capture_output=True, text=True, close_fds=close_fds).stdout)
+    command = [sys.executable, "-ISc", list_open]
+    print(subprocess.run(command, capture_output=True, text=True, close_fds=close_fds).stdout)
 """
     with_us = traced(SPANS + code).ok()
     bare = run_python(SPANS.replace("import remora", "") + code.replace("flushed()", "")).ok()

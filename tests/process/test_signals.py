@@ -1,4 +1,4 @@
-"""Signals: SIGTERM at its default flushes and kills; what the application or its host has set up stays theirs."""
+"""Signals: SIGTERM at its default flushes and kills; what application or host have set up stays."""
 
 import signal
 
