@@ -160,10 +160,26 @@ impl Pool {
             match self.exchange(sender, endpoint, proxy.as_ref(), headers, body.clone()).await {
                 // The receiver closed a kept connection while it was idle: that says nothing about its health.
                 Err(Failure::Closed) if !fresh => fresh = true,
-                Err(Failure::Closed) => return Err(lock(&self.alert).take().unwrap_or(Failure::Closed)),
+                Err(Failure::Closed) => return Err(self.closed(endpoint)),
                 result => return result,
             }
         }
+    }
+
+    /// Why the receiver closed a fresh connection.
+    fn closed(&self, endpoint: &Endpoint) -> Failure {
+        if let Some(alert) = lock(&self.alert).take() {
+            return alert;
+        }
+        // TLS 1.3 refuses a client after its handshake, and the alert is lost where a reset overtakes it.
+        if endpoint.tls && self.otlp.client_cert.is_none() {
+            return Failure::Connect(
+                "closed after the TLS handshake: does the receiver want a client certificate \
+                 (OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE)?"
+                    .into(),
+            );
+        }
+        Failure::Closed
     }
 
     async fn exchange(
@@ -226,20 +242,35 @@ impl Pool {
 /// Drives a connection to its end.
 async fn drive(connection: impl Future<Output = hyper::Result<()>>, alert: Arc<Mutex<Option<Failure>>>) {
     let Err(error) = connection.await else { return };
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    if let Some(why) = tls_failure(&error) {
+        *lock(&alert) = Some(why);
+    }
+}
+
+/// What TLS has to say about an error, if it was TLS.
+fn tls_failure(error: &hyper::Error) -> Option<Failure> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(inner) = source {
         let tls = inner.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
         if let Some(tls) = tls.and_then(|tls| tls.downcast_ref::<rustls::Error>()) {
-            *lock(&alert) = Some(Failure::Connect(format!("TLS: {tls}")));
-            return;
+            let wants = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
+            return Some(Failure::Connect(if *tls == wants {
+                "TLS: the receiver wants a client certificate (OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE)".into()
+            } else {
+                format!("TLS: {tls}")
+            }));
         }
         source = inner.source();
     }
+    None
 }
 
 fn protocol(error: &hyper::Error, grpc: bool) -> Failure {
     if error.is_parse() {
         return Failure::Protocol("answers, but not in HTTP/1.1: is it the gRPC port?".into());
+    }
+    if let Some(why) = tls_failure(error) {
+        return why;
     }
     if error.is_closed() || error.is_canceled() || error.is_incomplete_message() {
         return Failure::Closed;
