@@ -10,6 +10,7 @@ use pyo3::types::{PyAny, PyString};
 use crate::current::Span;
 use crate::exception;
 use crate::ffi::quiet;
+use crate::old_names;
 
 /// The layer of a driver. A library above it has a higher number; then the driver makes no span.
 pub const DRIVER: u8 = 1;
@@ -79,6 +80,14 @@ pub fn set_statement(span: &Span<'_>, sql: &Bound<'_, PyString>, dialect: Dialec
         }
         let shown = if parameterised { text } else { &analysis.sanitized };
         span.str(&semconv::DB_QUERY_TEXT, shown);
+        if old_names::database() {
+            span.str(&old_names::DB_STATEMENT, shown);
+            // A summary begins with the operation.
+            let operation = analysis.summary.split([' ', ';']).next().unwrap_or_default();
+            if !operation.is_empty() {
+                span.str(&old_names::DB_OPERATION, operation);
+            }
+        }
     });
 }
 

@@ -12,6 +12,7 @@ use pyo3::types::{PyAny, PyString};
 
 use crate::current::Span;
 use crate::ffi::quiet;
+use crate::old_names;
 use crate::settings;
 
 /// The layer of an HTTP library that others build on (urllib3, httpcore).
@@ -66,6 +67,9 @@ impl<'a> Method<'a> {
         if let Some(original) = self.original {
             span.str(&semconv::HTTP_REQUEST_METHOD_ORIGINAL, original);
         }
+        if old_names::http() {
+            span.str(&old_names::HTTP_METHOD, self.original.unwrap_or(self.name));
+        }
     }
 }
 
@@ -73,6 +77,9 @@ impl<'a> Method<'a> {
 #[inline]
 pub fn set_status_code(span: &mut ActiveSpan, code: u16, error_from: u16) {
     span.int(&semconv::HTTP_RESPONSE_STATUS_CODE, i64::from(code));
+    if old_names::http() {
+        span.int(&old_names::HTTP_STATUS_CODE, i64::from(code));
+    }
     if code >= error_from {
         let mut digits = [0; 5];
         span.str(&semconv::ERROR_TYPE, decimal(code, &mut digits));
@@ -135,6 +142,17 @@ impl Incoming {
             Some(remote) => Parent::Remote(remote, self.carried.as_ref()),
             None => Parent::Root(self.carried.as_ref()),
         }
+    }
+
+    /// The caller's span as a parent here: one that only hands its context on.
+    pub fn passed_on(self) -> Option<ActiveSpan> {
+        let remote = self.remote?;
+        let mut span = ActiveSpan::new();
+        span.trace_id = remote.trace_id;
+        span.span_id = remote.span_id;
+        span.flags = remote.flags;
+        span.carried = self.carried;
+        Some(span)
     }
 }
 

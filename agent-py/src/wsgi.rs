@@ -6,14 +6,16 @@ use std::sync::atomic::Ordering;
 
 use agent_core::redact;
 use agent_core::semconv;
-use agent_core::span::{ActiveSpan, SpanKind, SpanSpec};
+use agent_core::span::{ActiveSpan, Parent, SpanKind, SpanSpec};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use crate::current::{self, Span};
+use crate::captured_headers::{self, Capture, SERVER_REQUEST};
+use crate::current::{self, Entered, Span};
 use crate::ffi::quiet;
 use crate::http::{self, Incoming, Method};
+use crate::old_names;
 
 /// A request's `environ`.
 pub struct Environ<'a, 'py>(pub &'a Bound<'py, PyDict>);
@@ -41,6 +43,111 @@ impl<'py> Environ<'_, 'py> {
         }
     }
 
+    #[inline]
+    fn incoming(&self) -> Incoming {
+        let py = self.0.py();
+        Incoming::read(|at| match at {
+            0 => self.get(intern!(py, "HTTP_TRACEPARENT")),
+            1 => self.get(intern!(py, "HTTP_TRACESTATE")),
+            _ => self.get(intern!(py, "HTTP_BAGGAGE")),
+        })
+    }
+
+    /// Puts the caller's span in force, for a request that gets none of its own: what follows hangs below it. `None`
+    /// where the request names none.
+    #[cold]
+    pub fn pass_on(&self, spec: &SpanSpec, in_force: Option<Span<'py>>) -> Option<Entered<'py>> {
+        let caller = self.incoming().passed_on()?;
+        let span = current::start_with(self.0.py(), spec, Parent::Local(&caller))?;
+        span.with(|span| *span = caller);
+        Some(span.enter(in_force))
+    }
+
+    /// The URL as the server saw it, path decoded, nothing redacted: to be compared, not shown.
+    #[cold]
+    pub fn url(&self) -> String {
+        let py = self.0.py();
+        let mut out = Vec::new();
+        bytes_of(&self.get(intern!(py, "wsgi.url_scheme")), &mut out);
+        out.extend_from_slice(b"://");
+        match self.get(intern!(py, "HTTP_HOST")) {
+            host @ Some(_) => bytes_of(&host, &mut out),
+            None => {
+                bytes_of(&self.get(intern!(py, "SERVER_NAME")), &mut out);
+                out.push(b':');
+                bytes_of(&self.get(intern!(py, "SERVER_PORT")), &mut out);
+            }
+        }
+        self.path(&mut out);
+        let query = self.get(intern!(py, "QUERY_STRING"));
+        if text(&query).is_some_and(|query| !query.is_empty()) {
+            out.push(b'?');
+            bytes_of(&query, &mut out);
+        }
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    fn path(&self, out: &mut Vec<u8>) {
+        let py = self.0.py();
+        let from = out.len();
+        bytes_of(&self.get(intern!(py, "SCRIPT_NAME")), out);
+        bytes_of(&self.get(intern!(py, "PATH_INFO")), out);
+        if out.len() == from {
+            out.push(b'/');
+        }
+    }
+
+    #[cold]
+    fn captured(&self, mut headers: Capture) -> Capture {
+        for (key, value) in self.0.items().iter().filter_map(|item| item.extract().ok()) {
+            let (key, value): (Bound<'py, PyAny>, Bound<'py, PyAny>) = (key, value);
+            let Some(key) = captured_headers::text(&key) else { continue };
+            let name = match key.strip_prefix("HTTP_") {
+                Some(name) => name,
+                None if matches!(key.as_str(), "CONTENT_TYPE" | "CONTENT_LENGTH") => &key,
+                None => continue,
+            };
+            headers.add(&name.replace('_', "-"), || captured_headers::text(&value));
+        }
+        headers
+    }
+
+    /// The old names of what [`Self::describe`] sets from the request itself.
+    #[cold]
+    fn describe_old(&self, span: &Span<'py>) {
+        let py = self.0.py();
+        let host = self.get(intern!(py, "HTTP_HOST"));
+        let query = self.get(intern!(py, "QUERY_STRING"));
+        let protocol = self.get(intern!(py, "SERVER_PROTOCOL"));
+        let peer = self.get(intern!(py, "REMOTE_ADDR"));
+        let peer_port = self.get(intern!(py, "REMOTE_PORT"));
+        let agent = self.get(intern!(py, "HTTP_USER_AGENT"));
+        span.with(|span| {
+            span.str_with(&old_names::HTTP_TARGET, |out| {
+                self.path(out);
+                if let Some(query) = text(&query).filter(|query| !query.is_empty()) {
+                    out.push(b'?');
+                    url_query(query, out);
+                }
+            });
+            if host.is_some() {
+                span.str_with(&old_names::HTTP_HOST, |out| bytes_of(&host, out));
+            }
+            if let Some(protocol) = text(&protocol) {
+                span.str(&old_names::HTTP_FLAVOR, http::protocol_version(protocol));
+            }
+            if let Some(peer) = text(&peer).filter(|peer| !peer.is_empty()) {
+                span.str(&old_names::NET_PEER_IP, peer);
+                if let Some(port) = text(&peer_port).and_then(|port| port.parse::<u16>().ok()) {
+                    span.int(&old_names::NET_PEER_PORT, i64::from(port));
+                }
+            }
+            if agent.is_some() {
+                span.str_with(&old_names::HTTP_USER_AGENT, |out| bytes_of(&agent, out));
+            }
+        });
+    }
+
     /// Starts the request's span, below the caller's or, where the request names none, below the open span in force
     /// (a test client, an application called by another one). `None` where the span in force is this request's.
     pub fn start(&self, spec: &SpanSpec, in_force: &Option<Span<'py>>) -> Option<Span<'py>> {
@@ -50,11 +157,7 @@ impl<'py> Environ<'_, 'py> {
         if in_force.is_some_and(|span| span.note().subject.load(Ordering::Relaxed) == subject) {
             return None;
         }
-        let incoming = Incoming::read(|at| match at {
-            0 => self.get(intern!(py, "HTTP_TRACEPARENT")),
-            1 => self.get(intern!(py, "HTTP_TRACESTATE")),
-            _ => self.get(intern!(py, "HTTP_BAGGAGE")),
-        });
+        let incoming = self.incoming();
         // A span that has ended is one that this thread was started under: not what caused the request.
         let local = in_force.filter(|span| {
             incoming.remote.is_none()
@@ -93,14 +196,7 @@ impl<'py> Environ<'_, 'py> {
                 }
             });
             if let Some(query) = text(&query).filter(|query| !query.is_empty()) {
-                span.str_with(&semconv::URL_QUERY, |out| match query.is_ascii() {
-                    true => redact::url_query(query.as_bytes(), out),
-                    false => {
-                        let mut bytes = Vec::with_capacity(query.len());
-                        latin1(query, &mut bytes);
-                        redact::url_query(&bytes, out);
-                    }
-                });
+                span.str_with(&semconv::URL_QUERY, |out| url_query(query, out));
             }
             let peer = text(&peer).filter(|peer| !peer.is_empty());
             origin.describe(span, peer);
@@ -117,6 +213,13 @@ impl<'py> Environ<'_, 'py> {
                 span.str_with(&semconv::USER_AGENT_ORIGINAL, |out| bytes_of(&agent, out));
             }
         });
+        if let Some(headers) = SERVER_REQUEST.capture() {
+            let headers = self.captured(headers);
+            span.with(|span| headers.set(span));
+        }
+        if old_names::http() {
+            self.describe_old(span);
+        }
     }
 
     /// The method, and the path that the application is mounted at.
@@ -193,6 +296,15 @@ impl<'py> Origin<'py> {
                 span.int(&semconv::SERVER_PORT, i64::from(port));
             }
         }
+        if old_names::http() {
+            span.str(&old_names::HTTP_SCHEME, scheme);
+            if !address.is_empty() {
+                span.str(&old_names::NET_HOST_NAME, address);
+                if let Some(port) = port {
+                    span.int(&old_names::NET_HOST_PORT, i64::from(port));
+                }
+            }
+        }
         let client = forwarded
             .and_then(|header| http::forwarded(header, "for"))
             .or_else(|| text(&self.forwarded_for).and_then(http::first_forwarded))
@@ -206,6 +318,15 @@ impl<'py> Origin<'py> {
 fn text<'a>(value: &'a Option<Bound<'_, PyString>>) -> Option<&'a str> {
     let value = value.as_ref()?;
     quiet(value.py(), value.to_str())
+}
+
+fn url_query(query: &str, out: &mut Vec<u8>) {
+    if query.is_ascii() {
+        return redact::url_query(query.as_bytes(), out);
+    }
+    let mut bytes = Vec::with_capacity(query.len());
+    latin1(query, &mut bytes);
+    redact::url_query(&bytes, out);
 }
 
 fn bytes_of(value: &Option<Bound<'_, PyString>>, out: &mut Vec<u8>) {

@@ -3,6 +3,7 @@
 //! `Flask.wsgi_app` is the request; `full_dispatch_request` knows the matched rule and returns the response;
 //! `handle_exception` sees what no error handler of the application took.
 
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
 use agent_core::Key;
@@ -14,8 +15,10 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyAny, PyDict, PyList, PyString, PyTuple};
 
 use crate::breaker::Breaker;
+use crate::captured_headers::SERVER_RESPONSE;
 use crate::current::{self, Span};
 use crate::exception;
+use crate::excluded_urls::ExcludedUrls;
 use crate::ffi::quiet;
 use crate::hook;
 use crate::http::{self, Method};
@@ -38,6 +41,7 @@ pub static LIBRARY: Instrumentation = Instrumentation {
 
 static SCOPE: Key = Key::new("remora.flask");
 static SPEC: SpanSpec = SpanSpec { name: "HTTP", kind: SpanKind::Server, scope: &SCOPE };
+static EXCLUDED: ExcludedUrls = ExcludedUrls::of("flask");
 
 fn wsgi_app(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
@@ -52,6 +56,11 @@ fn wsgi_app(call: &mut Call<'_>) -> HookResult {
         return Ok(());
     }
     let in_force = current::current(py);
+    if EXCLUDED.contain(|| Some(Cow::Owned(environ.url()))) {
+        let _entered = environ.pass_on(&SPEC, in_force);
+        call.proceed();
+        return Ok(());
+    }
     // None: an application inside another one, on the same request. The outer span is the request's.
     let Some(span) = environ.start(&SPEC, &in_force) else {
         call.proceed();
@@ -161,6 +170,9 @@ fn note_response(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
         .or_else(|| attribute(response, intern!(py, "status_code")));
     if let Some(code) = code.and_then(|code| quiet(py, code.extract::<u16>())) {
         span.note().status.store(code, Ordering::Relaxed);
+    }
+    if let Some(headers) = SERVER_RESPONSE.capture() {
+        headers.record(span, response);
     }
     let ready = attribute(response, intern!(py, "response"))
         .is_some_and(|body| body.is_exact_instance_of::<PyList>() || body.is_exact_instance_of::<PyTuple>());

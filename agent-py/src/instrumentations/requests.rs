@@ -16,12 +16,15 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes, PyDict, PyString};
 
 use crate::breaker::Breaker;
+use crate::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
 use crate::current::{self, Exit, Span};
 use crate::exception;
+use crate::excluded_urls::ExcludedUrls;
 use crate::ffi::quiet;
 use crate::hook;
 use crate::http::{self, Method};
 use crate::instrumentations::{Instrumentation, Target};
+use crate::old_names;
 use crate::suppression::{self, Of};
 use crate::wrapper::{Call, HookResult};
 
@@ -39,6 +42,7 @@ pub static LIBRARY: Instrumentation = Instrumentation {
 
 static SCOPE: Key = Key::new("remora.requests");
 static SPEC: SpanSpec = SpanSpec { name: "HTTP", kind: SpanKind::Client, scope: &SCOPE };
+static EXCLUDED: ExcludedUrls = ExcludedUrls::of("requests");
 
 fn send(call: &mut Call<'_>) -> HookResult {
     let in_force = current::current(call.py());
@@ -116,9 +120,13 @@ fn next_resend(span: &Span<'_>) -> u16 {
     ordinal
 }
 
-/// Sends one request under a span of its own.
+/// Sends one request under a span of its own; one that is excluded as the application made it.
 fn exchange<'py>(call: &mut Call<'py>, in_force: Option<Span<'py>>, parent: Option<Span<'py>>, resends: u16) {
     let py = call.py();
+    if EXCLUDED.contain(|| url(call).map(Cow::Owned)) {
+        call.proceed();
+        return;
+    }
     let Some(span) = current::start(py, &SPEC, &parent) else {
         call.proceed();
         return;
@@ -148,6 +156,13 @@ fn exchange<'py>(call: &mut Call<'py>, in_force: Option<Span<'py>>, parent: Opti
         span.finish();
         span.unmark();
     }
+}
+
+#[cold]
+fn url(call: &Call<'_>) -> Option<String> {
+    let py = call.py();
+    let request = call.argument(1, intern!(py, "request"))?;
+    text(&attribute(&request, intern!(py, "url"))).map(str::to_owned)
 }
 
 /// An attribute of an object of the application: whatever goes wrong there, it has none.
@@ -184,7 +199,19 @@ fn describe(py: Python<'_>, span: &Span<'_>, request: &Bound<'_, PyAny>, resends
             }
             None => {}
         }
+        if old_names::http() {
+            span.str_with(&old_names::HTTP_URL, |out| redact::url_full(url, out));
+            if !parts.host.is_empty() {
+                span.str(&old_names::NET_PEER_NAME, parts.host);
+                if let Some(port) = parts.port {
+                    span.int(&old_names::NET_PEER_PORT, i64::from(port));
+                }
+            }
+        }
     });
+    if let Some(headers) = CLIENT_REQUEST.capture() {
+        headers.record(span, request);
+    }
 }
 
 /// A Unix domain socket, whose path adapters for it take in the place of the host, percent-encoded.
@@ -234,18 +261,27 @@ fn finish(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
     let raw = attribute(response, intern!(py, "raw"));
     let version =
         raw.as_ref().and_then(|raw| quiet(py, attribute(raw, intern!(py, "version"))?.extract::<u16>()));
+    if let Some(headers) = CLIENT_RESPONSE.capture() {
+        headers.record(span, response);
+    }
     let before = usize::from(span.note().sent_before.load(Ordering::Relaxed));
     let resends = before + raw.as_ref().and_then(|raw| retries(py, raw)).unwrap_or(0);
     span.with(|span| {
         if let Some(code) = code {
             http::set_status_code(span, code, 400);
         }
-        match version {
-            Some(10) => span.str(&semconv::NETWORK_PROTOCOL_VERSION, "1.0"),
-            Some(11) => span.str(&semconv::NETWORK_PROTOCOL_VERSION, "1.1"),
-            Some(20) => span.str(&semconv::NETWORK_PROTOCOL_VERSION, "2"),
-            Some(30) => span.str(&semconv::NETWORK_PROTOCOL_VERSION, "3"),
-            _ => {}
+        let version = match version {
+            Some(10) => Some("1.0"),
+            Some(11) => Some("1.1"),
+            Some(20) => Some("2"),
+            Some(30) => Some("3"),
+            _ => None,
+        };
+        if let Some(version) = version {
+            span.str(&semconv::NETWORK_PROTOCOL_VERSION, version);
+            if old_names::http() {
+                span.str(&old_names::HTTP_FLAVOR, version);
+            }
         }
         if resends > 0 {
             span.int(&semconv::HTTP_REQUEST_RESEND_COUNT, resends as i64);
@@ -274,7 +310,7 @@ fn failed(py: Python<'_>, span: &Span<'_>, error: &Bound<'_, PyAny>) {
             (Some(code), _) if code >= 400 => http::set_status_code(span, code, 400),
             (code, type_name) => {
                 if let Some(code) = code {
-                    span.int(&semconv::HTTP_RESPONSE_STATUS_CODE, i64::from(code));
+                    http::set_status_code(span, code, u16::MAX);
                 }
                 if let Some(type_name) = type_name {
                     exception::set_error(span, type_name, "");

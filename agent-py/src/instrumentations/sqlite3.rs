@@ -22,6 +22,7 @@ use crate::database;
 use crate::ffi::quiet;
 use crate::http;
 use crate::instrumentations::{Instrumentation, Target};
+use crate::old_names;
 use crate::suppression::{self, Of};
 use crate::wrapper::{Call, HookResult};
 
@@ -209,11 +210,18 @@ fn statement(call: &mut Call<'_>, owner: Owner, kind: Kind) -> HookResult {
     let batch = if kind == Kind::Many { call.arg(2).and_then(|rows| length(&rows)) } else { None };
     span.with(|span| {
         span.str(&semconv::DB_SYSTEM_NAME, "sqlite");
+        let old_names = old_names::database();
+        if old_names {
+            span.str(&old_names::DB_SYSTEM, "sqlite");
+        }
         if let Some(connection) = connection
             && let Ok(all) = NAMESPACES.try_lock()
             && let Some(file) = all.as_ref().and_then(|all| all.get(&connection))
         {
             span.str(&semconv::DB_NAMESPACE, file);
+            if old_names {
+                span.str(&old_names::DB_NAME, file);
+            }
         }
         if let Some(size) = batch.filter(|size| *size != 1) {
             span.int(&semconv::DB_OPERATION_BATCH_SIZE, size as i64);
