@@ -62,6 +62,13 @@ pub fn shutdown() {
     }
 }
 
+/// See [`Pipeline::leave`]. Async-signal-safe but for its wait.
+pub fn leave() {
+    if let Some(pipeline) = current() {
+        pipeline.leave();
+    }
+}
+
 /// See [`Pipeline::pause_for_fork`].
 pub fn pause_for_fork(bound: Duration) -> bool {
     current().is_none_or(|pipeline| pipeline.pause_for_fork(bound))

@@ -63,6 +63,9 @@ pub struct Pipeline {
     event: OnceLock<OwnedFd>,
     pub(crate) notify: Arc<Notify>,
     pub(crate) sigterm: AtomicBool,
+    /// An exit that may lock nothing asks for its flush, and waits until it has `left`.
+    pub(crate) leaving: AtomicBool,
+    pub(crate) left: AtomicBool,
     pub(crate) shared: Shared,
 }
 
@@ -106,6 +109,8 @@ impl Pipeline {
             event: OnceLock::new(),
             notify: Arc::new(Notify::new()),
             sigterm: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            left: AtomicBool::new(false),
             shared: Shared::default(),
         }));
         let _ = this.set(pipeline);
@@ -325,6 +330,23 @@ impl Pipeline {
         if self.sigterm.load(Ordering::SeqCst) || self.is_pending() || !self.queue.doze() {
             self.start();
         }
+    }
+
+    /// An exit flush for where nothing may be locked or allocated: the C library's `exit` can have been called in a
+    /// signal handler. Does nothing where no thread runs; the pipeline goes on working.
+    pub fn leave(&self) {
+        let Some(event) = self.event.get() else { return };
+        self.left.store(false, Ordering::SeqCst);
+        self.leaving.store(true, Ordering::SeqCst);
+        thread::ring(event.as_raw_fd());
+        let until = Instant::now() + self.config.exit_timeout.unwrap_or(LONGEST_EXIT) + GRACE;
+        while self.running.load(Ordering::SeqCst)
+            && !self.left.load(Ordering::SeqCst)
+            && Instant::now() < until
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.leaving.store(false, Ordering::SeqCst);
     }
 
     /// Asks for an exit flush and then `after_sigterm`. Async-signal-safe. False: no thread runs that could.

@@ -47,10 +47,19 @@ impl Flush {
     }
 }
 
+/// What follows an exit flush.
+enum Then {
+    /// The thread ends, and who waits is told.
+    End(SyncSender<()>),
+    /// The process dies of its signal.
+    Die,
+    /// The C library goes on with its exit; Python may still run and finish spans.
+    Leave,
+}
+
 /// The process ends.
 pub(crate) struct Exit {
-    /// Who waits; nobody for a signal.
-    pub(crate) reply: Option<SyncSender<()>>,
+    then: Then,
     started: Instant,
     deadline: Instant,
 }
@@ -165,19 +174,21 @@ impl Worker {
             self.sinks.iter_mut().for_each(|sink| sink.outbox.hurry());
         }
         if let Some(reply) = orders.exit {
-            self.begin_exit(p, Some(reply), now);
+            self.begin_exit(p, Then::End(reply), now);
+        } else if self.exit.is_none() && p.leaving.swap(false, Ordering::SeqCst) {
+            self.begin_exit(p, Then::Leave, now);
         } else if self.exit.is_none() && p.sigterm.swap(false, Ordering::SeqCst) {
-            self.begin_exit(p, None, now);
+            self.begin_exit(p, Then::Die, now);
         }
         self.finish_exit(p, now, flights)
     }
 
-    fn begin_exit(&mut self, p: &'static Pipeline, reply: Option<SyncSender<()>>, now: Instant) {
+    fn begin_exit(&mut self, p: &'static Pipeline, then: Then, now: Instant) {
         let failing = self.sinks.iter().any(Sink::is_failing);
         let limit = p.config().exit_timeout.unwrap_or(if failing { EXIT_FAILING } else { EXIT });
         self.tick(p, now);
         self.sinks.iter_mut().for_each(|sink| sink.outbox.hurry());
-        self.exit = Some(Exit { reply, started: now, deadline: now + limit });
+        self.exit = Some(Exit { then, started: now, deadline: now + limit });
     }
 
     /// Ends the exit flush when everything is delivered, time is up, or nothing can be hoped for. True: and the
@@ -203,11 +214,16 @@ impl Worker {
         *flights = Flights::new();
         self.abandon(p);
         self.say_loss(p, true);
-        let reply = self.exit.take().and_then(|exit| exit.reply);
+        let then = self.exit.take().map(|exit| exit.then);
         self.finish_flushes(p);
-        let Some(reply) = reply else {
-            (p.config().after_sigterm)();
-            return false;
+        p.left.store(true, Ordering::SeqCst);
+        let reply = match then {
+            Some(Then::End(reply)) => reply,
+            Some(Then::Die) => {
+                (p.config().after_sigterm)();
+                return false;
+            }
+            Some(Then::Leave) | None => return false,
         };
         p.shared.set_state(State::Closed);
         p.close();

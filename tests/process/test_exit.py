@@ -11,6 +11,7 @@ ENDS = {
     "exit with a text": 'make("work"); sys.exit("sorry")',
     "exception": 'make("work"); 1 / 0',
     "os._exit": 'make("work"); os._exit(5)',
+    "exit of the C library": 'make("work"); import ctypes; ctypes.CDLL(None).exit(6)',
     "abort": 'make("work"); os.kill(os.getpid(), signal.SIGABRT)',
     "kill": 'make("work"); os.kill(os.getpid(), signal.SIGKILL)',
     "exit in a thread": 'make("work"); t = threading.Thread(target=sys.exit, args=(2,)); t.start(); t.join()',

@@ -1,5 +1,7 @@
 //! The end of the process: one bounded flush, after everything that the application does at its exit.
 
+use std::sync::Once;
+
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict};
@@ -9,8 +11,18 @@ fn flush(py: Python<'_>) -> PyResult<Bound<'_, PyCFunction>> {
     PyCFunction::new_closure(py, None, None, |args, _| args.py().detach(exporters::global::shutdown))
 }
 
-/// Registers the flush with `atexit`. Registered first it runs last.
+extern "C" fn at_c_exit() {
+    exporters::global::leave();
+}
+
+/// Registers the flush with `atexit`, where registered first it runs last, and with the C library for hosts that end
+/// past `atexit`: a uWSGI worker that is busy does. After a usual end there is nothing left to do there.
 pub fn register(py: Python<'_>) -> PyResult<()> {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: a function of this library, which is never unloaded. It takes no lock and does not touch Python.
+        unsafe { libc::atexit(at_c_exit) };
+    });
     PyModule::import(py, intern!(py, "atexit"))?.call_method1(intern!(py, "register"), (flush(py)?,))?;
     Ok(())
 }

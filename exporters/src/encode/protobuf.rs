@@ -108,6 +108,19 @@ fn close_wide(out: &mut [u8], start: usize) {
 /// `KeyValue` as field `field` of what encloses it.
 #[inline]
 fn attribute(out: &mut Vec<u8>, field: u8, key: &str, value: Value<'_>) {
+    if let Value::Str(text) = value
+        && key.len() + text.len() + 6 < 0x80
+    {
+        // The commonest attribute by far: every length is one byte, room is asked for once.
+        let (key, text) = (key.as_bytes(), text.as_bytes());
+        let (k, v) = (key.len() as u8, text.len() as u8);
+        out.reserve(key.len() + text.len() + 8);
+        out.extend_from_slice(&[tag(field, BYTES), k + v + 6, tag(1, BYTES), k]);
+        out.extend_from_slice(key);
+        out.extend_from_slice(&[tag(2, BYTES), v + 2, tag(1, BYTES), v]);
+        out.extend_from_slice(text);
+        return;
+    }
     let value_len = match value {
         Value::Str(text) => field_len(text.len()),
         Value::Int(int) => 1 + varint_len(int as u64),
