@@ -12,6 +12,7 @@ use crate::span::ActiveSpan;
 pub struct Fragment {
     bytes: Box<[u8]>,
     attributes: u16,
+    dropped: u16,
 }
 
 impl Fragment {
@@ -19,8 +20,8 @@ impl Fragment {
     pub fn new(fill: impl FnOnce(&mut ActiveSpan)) -> Self {
         let mut scratch = ActiveSpan::recording();
         fill(&mut scratch);
-        let attributes = scratch.attribute_count();
-        Self { bytes: scratch.into_record(), attributes }
+        let (attributes, dropped) = (scratch.attribute_count(), scratch.dropped_attributes());
+        Self { bytes: scratch.into_record(), attributes, dropped }
     }
 
     /// Bytes kept.
@@ -40,6 +41,9 @@ impl ActiveSpan {
     pub fn append(&mut self, fragment: &Fragment) {
         if !self.append_record(&fragment.bytes, fragment.attributes, limits::current().attribute_count) {
             self.append_singly(fragment);
+        }
+        if fragment.dropped > 0 {
+            self.count_dropped(fragment.dropped);
         }
     }
 

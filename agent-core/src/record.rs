@@ -129,6 +129,17 @@ impl Writer {
 
     #[inline]
     pub(crate) fn str(&mut self, key: KeyRef<'_>, value: &str) {
+        if let KeyRef::Static(known) = key
+            && known.id() != keys::INLINE
+        {
+            // The commonest entry by far: its head in one piece, room asked for once.
+            let value = crate::limits::head(value, MAX_VALUE_BYTES);
+            let ([k0, k1], [l0, l1, l2, l3]) = (known.id().to_ne_bytes(), (value.len() as u32).to_ne_bytes());
+            self.bytes.reserve(7 + value.len());
+            self.bytes.extend_from_slice(&[tag::STR, k0, k1, l0, l1, l2, l3]);
+            self.bytes.extend_from_slice(value.as_bytes());
+            return;
+        }
         self.key(tag::STR, key);
         self.text(value);
     }

@@ -211,6 +211,18 @@ impl ActiveSpan {
         self.counts.attributes
     }
 
+    pub(crate) fn dropped_attributes(&self) -> u16 {
+        self.counts.dropped_attributes
+    }
+
+    /// Counts attributes that a fragment was made without.
+    #[cold]
+    pub(crate) fn count_dropped(&mut self, attributes: u16) {
+        if self.recording {
+            self.counts.dropped_attributes = self.counts.dropped_attributes.saturating_add(attributes);
+        }
+    }
+
     pub(crate) fn into_record(mut self) -> Box<[u8]> {
         std::mem::take(&mut self.writer.bytes).into_boxed_slice()
     }

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, LazyLock, Mutex};
 
+use agent_core::fragment::Fragment;
 use agent_core::semconv;
+use agent_core::span::ActiveSpan;
 use agent_core::sql::{Analysis, Dialect, StatementCache};
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyString};
@@ -32,28 +34,44 @@ static STATEMENTS: LazyLock<StatementCache> = LazyLock::new(StatementCache::defa
 struct Seen {
     text: Py<PyString>,
     dialect: Dialect,
-    analysis: Arc<Analysis>,
+    parameterised: bool,
+    fragment: Arc<Fragment>,
 }
 
+/// Sets name, `db.query.summary` and `db.query.text` from a statement. Text without parameters is sanitised; text with
+/// parameters is kept, since its values are not in it.
 #[inline]
-fn analysis(sql: &Bound<'_, PyString>, text: &str, dialect: Dialect) -> Arc<Analysis> {
+pub fn set_statement(span: &Span<'_>, sql: &Bound<'_, PyString>, dialect: Dialect, parameterised: bool) {
     let place = (sql.as_ptr() as usize >> 4) % PLACES;
     if let Ok(seen) = SEEN.try_lock()
         && let Some(Some(found)) = seen.get(place)
         && found.text.is(sql)
         && found.dialect == dialect
+        && found.parameterised == parameterised
     {
-        return Arc::clone(&found.analysis);
+        span.with(|span| span.append(&found.fragment));
+        return;
     }
-    analyze(sql, text, dialect, place)
+    set_new_statement(span, sql, dialect, parameterised, place);
 }
 
 #[cold]
-fn analyze(sql: &Bound<'_, PyString>, text: &str, dialect: Dialect, place: usize) -> Arc<Analysis> {
+fn set_new_statement(
+    span: &Span<'_>,
+    sql: &Bound<'_, PyString>,
+    dialect: Dialect,
+    parameterised: bool,
+    place: usize,
+) {
+    // Surrogates have no UTF-8: such a statement shows nothing.
+    let Some(text) = quiet(sql.py(), sql.to_str()) else { return };
     let analysis = STATEMENTS.get(text, dialect, MAX_STATEMENT);
+    let shown = if parameterised { text } else { &analysis.sanitized };
+    let fragment = Arc::new(Fragment::new(|span| describe(span, &analysis, shown)));
+    span.with(|span| span.append(&fragment));
     // A subclass of str may run code when it goes.
     if sql.is_exact_instance_of::<PyString>() && text.len() <= MAX_KEPT {
-        let fresh = Seen { text: sql.clone().unbind(), dialect, analysis: Arc::clone(&analysis) };
+        let fresh = Seen { text: sql.clone().unbind(), dialect, parameterised, fragment };
         let replaced = SEEN.try_lock().ok().and_then(|mut seen| {
             if seen.is_empty() {
                 seen.resize_with(PLACES, || None);
@@ -63,32 +81,22 @@ fn analyze(sql: &Bound<'_, PyString>, text: &str, dialect: Dialect, place: usize
         // Not by its own drop, which would wait until pyo3 is next entered by a way it knows.
         drop(replaced.map(|old| old.text.into_bound(sql.py())));
     }
-    analysis
 }
 
-/// Sets name, `db.query.summary` and `db.query.text` from a statement. Text without parameters is sanitised; text with
-/// parameters is kept, since its values are not in it.
-#[inline]
-pub fn set_statement(span: &Span<'_>, sql: &Bound<'_, PyString>, dialect: Dialect, parameterised: bool) {
-    // Surrogates have no UTF-8: such a statement shows nothing.
-    let Some(text) = quiet(sql.py(), sql.to_str()) else { return };
-    let analysis = analysis(sql, text, dialect);
-    span.with(|span| {
-        if !analysis.summary.is_empty() {
-            span.name(&analysis.summary);
-            span.str(&semconv::DB_QUERY_SUMMARY, &analysis.summary);
+fn describe(span: &mut ActiveSpan, analysis: &Analysis, shown: &str) {
+    if !analysis.summary.is_empty() {
+        span.name(&analysis.summary);
+        span.str(&semconv::DB_QUERY_SUMMARY, &analysis.summary);
+    }
+    span.str(&semconv::DB_QUERY_TEXT, shown);
+    if old_names::database() {
+        span.str(&old_names::DB_STATEMENT, shown);
+        // A summary begins with the operation.
+        let operation = analysis.summary.split([' ', ';']).next().unwrap_or_default();
+        if !operation.is_empty() {
+            span.str(&old_names::DB_OPERATION, operation);
         }
-        let shown = if parameterised { text } else { &analysis.sanitized };
-        span.str(&semconv::DB_QUERY_TEXT, shown);
-        if old_names::database() {
-            span.str(&old_names::DB_STATEMENT, shown);
-            // A summary begins with the operation.
-            let operation = analysis.summary.split([' ', ';']).next().unwrap_or_default();
-            if !operation.is_empty() {
-                span.str(&old_names::DB_OPERATION, operation);
-            }
-        }
-    });
+    }
 }
 
 /// Sets status, `error.type` and, from the named attribute of the exception, `db.response.status_code`.
