@@ -26,6 +26,7 @@ mod suppression;
 mod wrapper;
 mod wsgi;
 
+use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 
 #[pymodule(gil_used = false)]
@@ -56,7 +57,14 @@ mod _native {
 }
 
 /// Once per process, at import. Starts nothing.
+///
+/// # Errors
+/// `ImportError` in a sub-interpreter: our statics hold objects of one interpreter. From 3.12 on CPython itself refuses
+/// before this.
 fn load(py: Python<'_>) -> PyResult<()> {
+    if !ffi::in_main_interpreter(py) {
+        return Err(PyImportError::new_err("remora._native does not support loading in sub-interpreters"));
+    }
     agent_core::clock::init();
     diagnostics::uptime_seconds();
     current::init(py)?;

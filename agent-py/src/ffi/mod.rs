@@ -47,6 +47,12 @@ pub unsafe fn clear_field(field: *mut *mut PyObject) {
     }
 }
 
+/// Whether the calling thread runs the interpreter that the process began with.
+pub fn in_main_interpreter(_py: pyo3::Python<'_>) -> bool {
+    // SAFETY: attached (the token shows it): there is a current interpreter.
+    unsafe { pyo3::ffi::PyInterpreterState_GetID(pyo3::ffi::PyInterpreterState_Get()) == 0 }
+}
+
 /// The dictionary of a type, also of one that refuses `setattr`. Borrowed.
 ///
 /// # Safety
