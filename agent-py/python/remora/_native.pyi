@@ -151,7 +151,7 @@ def activate(origin: str) -> bool:
     """
 
 def deactivate() -> None:
-    """Takes every wrapper of a library out; the identical originals are back. Pending spans are still sent."""
+    """Takes every wrapper of a library out; identical originals are back. Pending spans are still sent."""
 
 def init(config: Config | None = None) -> bool:
     """Activates from code, with `config` or with the settings of the environment; see `activate`."""
