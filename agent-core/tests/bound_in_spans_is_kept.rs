@@ -1,5 +1,6 @@
 //! `OTEL_BSP_MAX_QUEUE_SIZE` binds where it is set, however small, and `wake_at` wakes once for each mark passed.
 
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use agent_core::clock;
@@ -8,8 +9,12 @@ use agent_core::span::Parent;
 
 mod support;
 
+/// Both tests wake one and the same exporter.
+static ALONE: Mutex<()> = Mutex::new(());
+
 #[test]
 fn a_bound_of_one_span_keeps_one_span() {
+    let _alone = ALONE.lock();
     let queue = support::new_queue(1 << 20, Some(1), 512);
     let slot = queue.slot();
     for _ in 0..10 {
@@ -22,6 +27,7 @@ fn a_bound_of_one_span_keeps_one_span() {
 
 #[test]
 fn each_mark_wakes_once() {
+    let _alone = ALONE.lock();
     let queue = support::install(1 << 24, Some(100_000), 256);
     let before = support::WAKES.load(Ordering::Relaxed);
     support::make_many(255);
