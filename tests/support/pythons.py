@@ -15,10 +15,14 @@ PRIMARY = "{}.{}".format(*sys.version_info)
 
 @dataclass(frozen=True)
 class Python:
-    """An interpreter with the wheel, flask and requests in its environment."""
+    """An interpreter with the wheel and the libraries in its environment.
+
+    `age` is empty where these are the newest releases; else it names `tests/requirements-<age>.txt`.
+    """
 
     version: str
     exe: Path
+    age: str = ""
 
     @property
     def tag(self) -> str:
@@ -62,6 +66,9 @@ def _find() -> dict[str, Python]:
 
 
 AVAILABLE = _find()
+OLD_RELEASES = {
+    age: Python("3.11", CACHE / "venvs" / f"cp311-{age}" / "bin" / "python", age) for age in ("old", "middle")
+}
 
 
 def _param(version: str) -> object:
@@ -78,3 +85,12 @@ def on(*versions: str) -> pytest.MarkDecorator:
 
 on_every_python = on(*SUPPORTED)
 on_oldest_and_newest = on(SUPPORTED[0], SUPPORTED[-1])
+
+
+def on_releases(*ages: str) -> pytest.MarkDecorator:
+    """Runs the test, with an argument `python`, on CPython 3.11 with these ages of the libraries' releases.
+
+    `old`, `middle` (`tests/requirements-<age>.txt`) and `newest`, which is `.venv`.
+    """
+    pythons = {**OLD_RELEASES, "newest": AVAILABLE[PRIMARY]}
+    return pytest.mark.parametrize("python", [pytest.param(pythons[age], id=age) for age in ages])
