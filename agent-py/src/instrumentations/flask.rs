@@ -23,6 +23,7 @@ use crate::ffi::quiet;
 use crate::hook;
 use crate::http::{self, Method};
 use crate::instrumentations::{Instrumentation, Target};
+use crate::objects::attribute;
 use crate::suppression::{self, Of};
 use crate::wrapper::{self, Call, HookResult};
 use crate::wsgi::{self, Environ};
@@ -156,12 +157,6 @@ fn failed(span: &Span<'_>, error: &Bound<'_, PyAny>) {
     record(span, error);
     let type_name = exception::type_name(error);
     span.with(|span| exception::set_error(span, &type_name, ""));
-}
-
-/// An attribute of an object of the application: whatever goes wrong there, it has none.
-#[inline]
-fn attribute<'py>(of: &Bound<'py, PyAny>, name: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
-    quiet(of.py(), of.getattr_opt(name)).flatten().filter(|value| !value.is_none())
 }
 
 fn note_response(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {

@@ -13,7 +13,7 @@ use agent_core::semconv;
 use agent_core::span::{SpanKind, SpanSpec};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyAny, PyBytes, PyDict, PyString};
+use pyo3::types::{PyAny, PyDict, PyString};
 
 use crate::breaker::Breaker;
 use crate::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
@@ -24,6 +24,7 @@ use crate::ffi::quiet;
 use crate::hook;
 use crate::http::{self, Method};
 use crate::instrumentations::{Instrumentation, Target};
+use crate::objects::{attribute, text};
 use crate::old_names;
 use crate::suppression::{self, Of};
 use crate::wrapper::{Call, HookResult};
@@ -163,20 +164,6 @@ fn url(call: &Call<'_>) -> Option<String> {
     let py = call.py();
     let request = call.argument(1, intern!(py, "request"))?;
     text(&attribute(&request, intern!(py, "url"))).map(str::to_owned)
-}
-
-/// An attribute of an object of the application: whatever goes wrong there, it has none.
-#[inline]
-fn attribute<'py>(of: &Bound<'py, PyAny>, name: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
-    quiet(of.py(), of.getattr_opt(name)).flatten().filter(|value| !value.is_none())
-}
-
-fn text<'a>(value: &'a Option<Bound<'_, PyAny>>) -> Option<&'a str> {
-    let value = value.as_ref()?;
-    match value.cast::<PyString>() {
-        Ok(text) => quiet(value.py(), text.to_str()),
-        Err(_) => std::str::from_utf8(value.cast::<PyBytes>().ok()?.as_bytes()).ok(),
-    }
 }
 
 fn describe(py: Python<'_>, span: &Span<'_>, request: &Bound<'_, PyAny>, resends: u16) {
