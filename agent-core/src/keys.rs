@@ -1,21 +1,20 @@
-//! Attribute keys as small numbers.
+//! Names known at compile time: attributes, events, scopes.
 //!
-//! A [`Key`] is a static of the file that uses it. Its first use enters its name in a process-wide table; from then
-//! on a record carries two bytes for it and the encoder finds the name by index. Nothing is locked, nothing freed.
-//! Keys of one name share its entry. When the table is full, a key's name travels in the record, and a scope of that
-//! late is named [`OTHER_SCOPE`].
+//! A [`Key`] is a static of the file that uses it. A scope is also a small number: its first use enters its name in a
+//! process-wide table, and the exporter finds it by index. Nothing is locked, nothing freed. Keys of one name share
+//! its entry. When the table is full, a scope is named [`OTHER_SCOPE`].
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-const CAPACITY: usize = 1024;
+const CAPACITY: usize = 256;
 static NAMES: [OnceLock<&'static str>; CAPACITY] = [const { OnceLock::new() }; CAPACITY];
 static NEXT: AtomicU16 = AtomicU16::new(1);
 
-/// The id of a key that does not fit the table: its name travels in the record.
-pub(crate) const INLINE: u16 = u16::MAX;
+/// The id of a scope that does not fit the table.
+const OTHER: u16 = u16::MAX;
 
-/// An attribute or event name known at compile time.
+/// The name of an attribute, an event or a scope.
 #[derive(Debug)]
 pub struct Key {
     name: &'static str,
@@ -28,11 +27,12 @@ impl Key {
         Self { name, id: AtomicU16::new(0) }
     }
 
-    /// The attribute's name.
+    /// The name.
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
+    /// Its number as a scope.
     #[inline]
     pub(crate) fn id(&self) -> u16 {
         match self.id.load(Ordering::Relaxed) {
@@ -45,14 +45,14 @@ impl Key {
     fn register(&self) -> u16 {
         let used = usize::from(NEXT.load(Ordering::Acquire)).min(CAPACITY);
         let known = NAMES[..used].iter().position(|name| name.get() == Some(&self.name));
-        // Two threads may both register a name: both ids then stand for it.
+        // Two threads may both enter a name: both ids then stand for it.
         let id = known.or_else(|| {
             let next = NEXT.fetch_update(Ordering::AcqRel, Ordering::Acquire, |next| {
                 (usize::from(next) < CAPACITY).then_some(next + 1)
             });
             next.ok().map(usize::from).filter(|next| NAMES[*next].set(self.name).is_ok())
         });
-        let id = id.and_then(|id| u16::try_from(id).ok()).unwrap_or(INLINE);
+        let id = id.and_then(|id| u16::try_from(id).ok()).unwrap_or(OTHER);
         self.id.store(id, Ordering::Release);
         id
     }
@@ -65,10 +65,4 @@ pub const OTHER_SCOPE: &str = "remora";
 #[inline]
 pub(crate) fn scope_name(id: u16) -> &'static str {
     NAMES.get(usize::from(id)).and_then(OnceLock::get).copied().unwrap_or(OTHER_SCOPE)
-}
-
-/// The name behind an id that a record carries.
-#[inline]
-pub(crate) fn name(id: u16) -> &'static str {
-    NAMES.get(usize::from(id)).and_then(OnceLock::get).copied().unwrap_or("")
 }

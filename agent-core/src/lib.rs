@@ -25,6 +25,7 @@ pub mod span;
 pub mod sql;
 mod sync;
 pub mod tracer;
+pub mod wire;
 
 pub use keys::Key;
 

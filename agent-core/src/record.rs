@@ -1,12 +1,14 @@
 //! A span's attributes, events and links as one run of bytes.
 //!
-//! Written on the application's thread, read on the exporter's. One entry is a tag, a key (two bytes for a static
-//! [`Key`], or its text) and a value. Nothing in it points anywhere: a record is copied with one `memcpy` and
+//! Written on the application's thread, read on the exporter's. An attribute is written as OTLP's protobuf has it, under
+//! the tag of its field in `Span`, `Event` or `Link`: a request in that form takes over whole runs of them. Everything
+//! else has a tag of ours, below all of those. Nothing in it points anywhere: a record is copied with one `memcpy` and
 //! dropped on any thread.
 
 use crate::clock::Ticks;
 use crate::id::{SpanId, TraceId};
-use crate::keys::{self, Key};
+use crate::keys::Key;
+use crate::wire::{self, BYTES, Reader};
 
 /// No single value is longer than this many bytes, whatever the limits say: one hostile value must not make a
 /// request that every Collector refuses.
@@ -18,16 +20,19 @@ pub const MAX_RECORD_BYTES: usize = 2 * 1024 * 1024;
 const COMPACT_BYTES: usize = 4 * 1024;
 
 mod tag {
-    pub const STR: u8 = 1;
-    pub const INT: u8 = 2;
-    pub const DOUBLE: u8 = 3;
-    pub const BOOL: u8 = 4;
-    pub const STR_ARRAY: u8 = 5;
-    pub const NAME: u8 = 6;
-    pub const STATUS: u8 = 7;
-    pub const TRACE_STATE: u8 = 8;
-    pub const EVENT: u8 = 9;
-    pub const LINK: u8 = 10;
+    use crate::wire::{self, BYTES};
+
+    pub const NAME: u8 = 1;
+    pub const STATUS: u8 = 2;
+    pub const TRACE_STATE: u8 = 3;
+    pub const EVENT: u8 = 4;
+    pub const LINK: u8 = 5;
+    /// `Span.attributes`
+    pub const ATTRIBUTE: u8 = wire::tag(9, BYTES);
+    /// `Span.Event.attributes`
+    pub const EVENT_ATTRIBUTE: u8 = wire::tag(3, BYTES);
+    /// `Span.Link.attributes`
+    pub const LINK_ATTRIBUTE: u8 = wire::tag(4, BYTES);
 }
 
 /// A key as a writer takes it.
@@ -51,11 +56,12 @@ impl<'a> From<&'a str> for KeyRef<'a> {
     }
 }
 
-impl KeyRef<'_> {
-    fn name(&self) -> &str {
+impl<'a> KeyRef<'a> {
+    #[inline]
+    fn name(self) -> &'a str {
         match self {
             Self::Static(key) => key.name(),
-            Self::Text(name) => name,
+            Self::Text(name) => crate::limits::head(name, MAX_VALUE_BYTES),
         }
     }
 }
@@ -75,16 +81,23 @@ pub enum Value<'a> {
     StrArray(StrArray<'a>),
 }
 
-/// The texts of an array value, as they lie in the record.
+/// The texts of an array value: OTLP's `ArrayValue`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StrArray<'a>(&'a [u8]);
+pub struct StrArray<'a>(pub(crate) &'a [u8]);
+
+impl<'a> StrArray<'a> {
+    /// Of what [`wire::array_item`] wrote.
+    pub fn of(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+}
 
 impl<'a> Iterator for StrArray<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {
         let mut reader = Reader(self.0);
-        let text = reader.text()?;
+        let text = reader.field(wire::tag(1, BYTES))?.field(wire::tag(1, BYTES))?.rest()?;
         self.0 = reader.0;
         Some(text)
     }
@@ -108,19 +121,6 @@ impl Writer {
     }
 
     #[inline]
-    fn key(&mut self, tag: u8, key: KeyRef<'_>) {
-        let id = match key {
-            KeyRef::Static(key) => key.id(),
-            KeyRef::Text(_) => keys::INLINE,
-        };
-        self.bytes.push(tag);
-        self.bytes.extend_from_slice(&id.to_ne_bytes());
-        if id == keys::INLINE {
-            self.text(key.name());
-        }
-    }
-
-    #[inline]
     fn text(&mut self, text: &str) {
         let text = crate::limits::head(text, MAX_VALUE_BYTES);
         self.bytes.extend_from_slice(&(text.len() as u32).to_ne_bytes());
@@ -129,33 +129,54 @@ impl Writer {
 
     #[inline]
     pub(crate) fn str(&mut self, key: KeyRef<'_>, value: &str) {
-        if let KeyRef::Static(known) = key
-            && known.id() != keys::INLINE
-        {
-            // The commonest entry by far: its head in one piece, room asked for once.
-            let value = crate::limits::head(value, MAX_VALUE_BYTES);
-            let ([k0, k1], [l0, l1, l2, l3]) = (known.id().to_ne_bytes(), (value.len() as u32).to_ne_bytes());
-            self.bytes.reserve(7 + value.len());
-            self.bytes.extend_from_slice(&[tag::STR, k0, k1, l0, l1, l2, l3]);
-            self.bytes.extend_from_slice(value.as_bytes());
-            return;
-        }
-        self.key(tag::STR, key);
-        self.text(value);
+        self.attribute(tag::ATTRIBUTE, key, Value::Str(crate::limits::head(value, MAX_VALUE_BYTES)));
+    }
+
+    #[inline]
+    pub(crate) fn value(&mut self, key: KeyRef<'_>, value: Value<'_>) {
+        self.attribute(tag::ATTRIBUTE, key, value);
+    }
+
+    #[inline]
+    fn attribute(&mut self, tag: u8, key: KeyRef<'_>, value: Value<'_>) {
+        wire::attribute(&mut self.bytes, tag, key.name(), value);
     }
 
     /// A text attribute whose value `fill` appends in place, and only appends; what is not UTF-8 of it is replaced.
     #[inline]
     pub(crate) fn str_with(&mut self, key: KeyRef<'_>, max: usize, fill: impl FnOnce(&mut Vec<u8>)) {
-        self.key(tag::STR, key);
-        self.filled(max, fill);
+        let key = key.name();
+        let at = self.bytes.len();
+        // Lengths of one byte, as most will be.
+        self.bytes.extend_from_slice(&[tag::ATTRIBUTE, 0, wire::tag(1, BYTES), key.len() as u8]);
+        self.bytes.extend_from_slice(key.as_bytes());
+        self.bytes.extend_from_slice(&[wire::tag(2, BYTES), 0, wire::tag(1, BYTES), 0]);
+        let start = self.bytes.len();
+        fill(&mut self.bytes);
+        self.valid(start, max);
+        let len = self.bytes.len() - start;
+        if key.len() + len <= wire::SHORT {
+            self.bytes[at + 1] = (key.len() + len + 6) as u8;
+            self.bytes[start - 3] = len as u8 + 2;
+            self.bytes[start - 1] = len as u8;
+        } else {
+            self.lengthen(at, start, key);
+        }
     }
 
-    fn filled(&mut self, max: usize, fill: impl FnOnce(&mut Vec<u8>)) {
-        let at = self.bytes.len();
-        self.bytes.extend_from_slice(&[0; 4]);
-        fill(&mut self.bytes);
-        let start = at + 4;
+    /// Writes the attribute at `at`, whose value is at `start`, once more with longer lengths.
+    #[cold]
+    fn lengthen(&mut self, at: usize, start: usize, key: &str) {
+        let mut long = Vec::with_capacity(self.bytes.len() - at + 8);
+        let value = std::str::from_utf8(&self.bytes[start..]).unwrap_or_default();
+        wire::attribute(&mut long, tag::ATTRIBUTE, key, Value::Str(value));
+        self.bytes.truncate(at);
+        self.bytes.extend_from_slice(&long);
+    }
+
+    /// Makes what stands from `start` on UTF-8 and no longer than allowed.
+    #[inline]
+    fn valid(&mut self, start: usize, max: usize) {
         match std::str::from_utf8(&self.bytes[start..]) {
             Ok(text) => {
                 let keep = crate::limits::truncate(crate::limits::head(text, MAX_VALUE_BYTES), max).len();
@@ -168,37 +189,17 @@ impl Writer {
                 self.bytes.extend_from_slice(keep.as_bytes());
             }
         }
-        let len = (self.bytes.len() - start) as u32;
-        self.bytes[at..start].copy_from_slice(&len.to_ne_bytes());
-    }
-
-    #[inline]
-    pub(crate) fn int(&mut self, key: KeyRef<'_>, value: i64) {
-        self.key(tag::INT, key);
-        self.bytes.extend_from_slice(&value.to_ne_bytes());
-    }
-
-    pub(crate) fn double(&mut self, key: KeyRef<'_>, value: f64) {
-        self.key(tag::DOUBLE, key);
-        self.bytes.extend_from_slice(&value.to_ne_bytes());
-    }
-
-    pub(crate) fn bool(&mut self, key: KeyRef<'_>, value: bool) {
-        self.key(tag::BOOL, key);
-        self.bytes.push(u8::from(value));
     }
 
     pub(crate) fn str_array<'s>(&mut self, key: KeyRef<'_>, values: impl Iterator<Item = &'s str>) {
-        self.key(tag::STR_ARRAY, key);
-        self.sized(|writer| {
-            let end = writer.bytes.len() + MAX_VALUE_BYTES;
-            for value in values {
-                if writer.bytes.len() >= end {
-                    break;
-                }
-                writer.text(value);
+        let mut array = Vec::new();
+        for value in values {
+            if array.len() >= MAX_VALUE_BYTES {
+                break;
             }
-        });
+            wire::array_item(&mut array, crate::limits::head(value, MAX_VALUE_BYTES));
+        }
+        self.value(key, Value::StrArray(StrArray(&array)));
     }
 
     /// Four bytes of length, then what `fill` writes.
@@ -242,7 +243,11 @@ impl Writer {
 
     pub(crate) fn name_with(&mut self, fill: impl FnOnce(&mut Vec<u8>)) {
         self.begin_single(tag::NAME);
-        self.filled(usize::MAX, fill);
+        let start = self.bytes.len() + 4;
+        self.sized(|writer| {
+            fill(&mut writer.bytes);
+            writer.valid(start, usize::MAX);
+        });
     }
 
     pub(crate) fn status_description(&mut self, text: &str) {
@@ -263,9 +268,10 @@ impl Writer {
         most: usize,
         attributes: impl FnOnce(&mut Attributes<'_>),
     ) {
-        self.key(tag::EVENT, name);
+        self.bytes.push(tag::EVENT);
+        self.text(name.name());
         self.bytes.extend_from_slice(&at.0.to_ne_bytes());
-        self.nested(most, attributes);
+        self.nested(tag::EVENT_ATTRIBUTE, most, attributes);
     }
 
     /// `most` attributes at most.
@@ -280,15 +286,15 @@ impl Writer {
         self.bytes.extend_from_slice(&link.span_id);
         self.bytes.push(link.flags);
         self.text(link.trace_state);
-        self.nested(most, attributes);
+        self.nested(tag::LINK_ATTRIBUTE, most, attributes);
     }
 
-    fn nested(&mut self, most: usize, attributes: impl FnOnce(&mut Attributes<'_>)) {
+    fn nested(&mut self, tag: u8, most: usize, attributes: impl FnOnce(&mut Attributes<'_>)) {
         let at = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 2]);
         self.sized(|writer| {
             let value_length = crate::limits::current().attribute_value_length.unwrap_or(usize::MAX);
-            let mut nested = Attributes { writer, left: most, value_length, dropped: 0 };
+            let mut nested = Attributes { writer, tag, left: most, value_length, dropped: 0 };
             attributes(&mut nested);
             let dropped = nested.dropped;
             writer.bytes[at..at + 2].copy_from_slice(&dropped.to_ne_bytes());
@@ -305,6 +311,7 @@ impl Writer {
 #[derive(Debug)]
 pub struct Attributes<'w> {
     writer: &'w mut Writer,
+    tag: u8,
     left: usize,
     value_length: usize,
     dropped: u16,
@@ -314,14 +321,16 @@ impl Attributes<'_> {
     /// Adds a text attribute.
     pub fn str<'k>(&mut self, key: impl Into<KeyRef<'k>>, value: &str) {
         if self.take() {
-            self.writer.str(key.into(), crate::limits::truncate(value, self.value_length));
+            let value = crate::limits::truncate(value, self.value_length);
+            let value = Value::Str(crate::limits::head(value, MAX_VALUE_BYTES));
+            self.writer.attribute(self.tag, key.into(), value);
         }
     }
 
     /// Adds an integer attribute.
     pub fn int<'k>(&mut self, key: impl Into<KeyRef<'k>>, value: i64) {
         if self.take() {
-            self.writer.int(key.into(), value);
+            self.writer.attribute(self.tag, key.into(), Value::Int(value));
         }
     }
 
@@ -374,6 +383,50 @@ impl<'a> Entries<'a> {
     pub fn of(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
+
+    /// The bytes. Of an event's or a link's entries they are its attributes as OTLP's protobuf has them.
+    pub fn bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The entries, attributes that follow each other in one piece.
+    pub fn pieces(self) -> Pieces<'a> {
+        Pieces(self.0)
+    }
+}
+
+/// Attributes in a row, or one other entry.
+#[derive(Debug)]
+pub enum Piece<'a> {
+    /// `Span.attributes` as OTLP's protobuf has them.
+    Attributes(&'a [u8]),
+    /// No attribute.
+    Other(Entry<'a>),
+}
+
+/// Reads a record by pieces.
+#[derive(Clone, Copy, Debug)]
+pub struct Pieces<'a>(&'a [u8]);
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = Piece<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Piece<'a>> {
+        let mut reader = Reader(self.0);
+        while reader.0.first() == Some(&tag::ATTRIBUTE) {
+            reader.byte()?;
+            reader.run()?;
+        }
+        let (run, rest) = self.0.split_at_checked(self.0.len() - reader.0.len())?;
+        self.0 = rest;
+        if !run.is_empty() {
+            return Some(Piece::Attributes(run));
+        }
+        let (entry, len) = Entry::at(rest)?;
+        self.0 = rest.get(len..)?;
+        Some(Piece::Other(entry))
+    }
 }
 
 impl<'a> Iterator for Entries<'a> {
@@ -392,29 +445,29 @@ impl<'a> Entry<'a> {
     fn at(bytes: &'a [u8]) -> Option<(Self, usize)> {
         let mut reader = Reader(bytes);
         let entry = match reader.byte()? {
-            tag::STR => Self::Attribute(reader.key()?, Value::Str(reader.text()?)),
-            tag::INT => Self::Attribute(reader.key()?, Value::Int(i64::from_ne_bytes(reader.array()?))),
-            tag::DOUBLE => Self::Attribute(reader.key()?, Value::Double(f64::from_ne_bytes(reader.array()?))),
-            tag::BOOL => Self::Attribute(reader.key()?, Value::Bool(reader.byte()? != 0)),
-            tag::STR_ARRAY => Self::Attribute(reader.key()?, Value::StrArray(StrArray(reader.run()?))),
-            tag::NAME => Self::Name(reader.text()?),
-            tag::STATUS => Self::StatusDescription(reader.text()?),
-            tag::TRACE_STATE => Self::TraceState(reader.text()?),
+            tag::ATTRIBUTE | tag::EVENT_ATTRIBUTE | tag::LINK_ATTRIBUTE => {
+                let mut pair = Reader(reader.run()?);
+                let key = pair.field(wire::tag(1, BYTES))?.rest()?;
+                Self::Attribute(key, Value::read(pair.field(wire::tag(2, BYTES))?)?)
+            }
+            tag::NAME => Self::Name(text(&mut reader)?),
+            tag::STATUS => Self::StatusDescription(text(&mut reader)?),
+            tag::TRACE_STATE => Self::TraceState(text(&mut reader)?),
             tag::EVENT => {
-                let name = reader.key()?;
+                let name = text(&mut reader)?;
                 let at = Ticks(u64::from_ne_bytes(reader.array()?));
                 let dropped = u16::from_ne_bytes(reader.array()?);
-                Self::Event(at, name, Entries(reader.run()?), dropped)
+                Self::Event(at, name, Entries(sized(&mut reader)?), dropped)
             }
             tag::LINK => {
                 let link = Link {
                     trace_id: reader.array()?,
                     span_id: reader.array()?,
                     flags: reader.byte()?,
-                    trace_state: reader.text()?,
+                    trace_state: text(&mut reader)?,
                 };
                 let dropped = u16::from_ne_bytes(reader.array()?);
-                Self::Link(link, Entries(reader.run()?), dropped)
+                Self::Link(link, Entries(sized(&mut reader)?), dropped)
             }
             _ => return None,
         };
@@ -422,42 +475,34 @@ impl<'a> Entry<'a> {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
+impl<'a> Value<'a> {
+    /// From OTLP's `AnyValue`.
     #[inline]
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (head, tail) = self.0.split_at_checked(len)?;
-        self.0 = tail;
-        Some(head)
+    fn read(mut any: Reader<'a>) -> Option<Self> {
+        const STR: u8 = wire::tag(1, BYTES);
+        const BOOL: u8 = wire::tag(2, wire::VARINT);
+        const INT: u8 = wire::tag(3, wire::VARINT);
+        const DOUBLE: u8 = wire::tag(4, wire::FIXED64);
+        const ARRAY: u8 = wire::tag(5, BYTES);
+        Some(match any.byte()? {
+            STR => Self::Str(any.text()?),
+            BOOL => Self::Bool(any.varint()? != 0),
+            INT => Self::Int(any.varint()? as i64),
+            DOUBLE => Self::Double(f64::from_le_bytes(any.array()?)),
+            ARRAY => Self::StrArray(StrArray(any.run()?)),
+            _ => return None,
+        })
     }
+}
 
-    #[inline]
-    fn byte(&mut self) -> Option<u8> {
-        self.take(1).map(|b| b[0])
-    }
+/// What [`Writer::sized`] wrote.
+#[inline]
+fn sized<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
+    let len = u32::from_ne_bytes(reader.array()?);
+    reader.take(len as usize)
+}
 
-    #[inline]
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
-    }
-
-    #[inline]
-    fn run(&mut self) -> Option<&'a [u8]> {
-        let len = u32::from_ne_bytes(self.array()?);
-        self.take(len as usize)
-    }
-
-    #[inline]
-    fn text(&mut self) -> Option<&'a str> {
-        std::str::from_utf8(self.run()?).ok()
-    }
-
-    #[inline]
-    fn key(&mut self) -> Option<&'a str> {
-        match u16::from_ne_bytes(self.array()?) {
-            keys::INLINE => self.text(),
-            id => Some(keys::name(id)),
-        }
-    }
+#[inline]
+fn text<'a>(reader: &mut Reader<'a>) -> Option<&'a str> {
+    std::str::from_utf8(sized(reader)?).ok()
 }

@@ -10,7 +10,7 @@ use crate::context::{Carried, RemoteContext};
 use crate::id::{IdGenerator, SpanId, TraceId};
 use crate::keys::Key;
 use crate::limits;
-use crate::record::{Attributes, Entries, KeyRef, Link, Writer};
+use crate::record::{Attributes, Entries, KeyRef, Link, Value, Writer};
 use crate::sampling::ParentInfo;
 use crate::tracer;
 
@@ -319,21 +319,21 @@ impl ActiveSpan {
     #[inline]
     pub fn int<'k>(&mut self, key: impl Into<KeyRef<'k>>, value: i64) {
         if self.take_attribute().is_some() {
-            self.writer.int(key.into(), value);
+            self.writer.value(key.into(), Value::Int(value));
         }
     }
 
     /// Adds a double attribute.
     pub fn double<'k>(&mut self, key: impl Into<KeyRef<'k>>, value: f64) {
         if self.take_attribute().is_some() {
-            self.writer.double(key.into(), value);
+            self.writer.value(key.into(), Value::Double(value));
         }
     }
 
     /// Adds a boolean attribute.
     pub fn bool<'k>(&mut self, key: impl Into<KeyRef<'k>>, value: bool) {
         if self.take_attribute().is_some() {
-            self.writer.bool(key.into(), value);
+            self.writer.value(key.into(), Value::Bool(value));
         }
     }
 

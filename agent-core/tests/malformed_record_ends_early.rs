@@ -16,10 +16,13 @@ fn walk(entries: Entries<'_>) -> usize {
         .sum()
 }
 
-/// Bytes that look like tags, short lengths and inline keys, among others.
+/// Bytes that look like tags and short lengths of both kinds, among others.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
-        (1_u8..12).prop_map(|tag| vec![tag]),
+        (1_u8..8).prop_map(|tag| vec![tag]),
+        prop::sample::select(vec![0x4a_u8, 0x1a, 0x22, 0x0a, 0x12, 0x10, 0x18, 0x21, 0x2a])
+            .prop_map(|tag| vec![tag]),
+        (0_u8..20).prop_map(|len| vec![len]),
         Just(vec![0xff, 0xff]),
         (0_u32..20).prop_map(|len| len.to_ne_bytes().to_vec()),
         prop::collection::vec(any::<u8>(), 0..12),
@@ -34,5 +37,6 @@ proptest! {
     #[test]
     fn any_bytes_are_read_to_an_end(bytes in bytes()) {
         walk(Entries::of(&bytes));
+        Entries::of(&bytes).pieces().for_each(drop);
     }
 }

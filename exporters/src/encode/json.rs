@@ -124,12 +124,16 @@ fn attribute(out: &mut Vec<u8>, name: &str, value: Value<'_>) {
 fn nested(out: &mut Vec<u8>, attributes: Entries<'_>) {
     key(out, "attributes");
     out.push(b'[');
-    for entry in attributes {
+    self::attributes(out, attributes);
+    out.push(b']');
+}
+
+fn attributes(out: &mut Vec<u8>, entries: Entries<'_>) {
+    for entry in entries {
         if let Entry::Attribute(name, value) = entry {
             attribute(out, name, value);
         }
     }
-    out.push(b']');
 }
 
 fn resource_object(resource: &Resource) -> Vec<u8> {
@@ -204,8 +208,8 @@ impl Format for Json {
         self.out.push(b'[');
     }
 
-    fn attribute(&mut self, key: &str, value: Value<'_>) {
-        attribute(&mut self.out, key, value);
+    fn attributes(&mut self, run: &[u8]) {
+        attributes(&mut self.out, Entries::of(run));
     }
 
     fn close_attributes(&mut self) {

@@ -8,7 +8,7 @@ mod protobuf;
 pub(crate) mod response;
 
 use agent_core::clock::Timeline;
-use agent_core::record::{Entries, Entry, Link, Value};
+use agent_core::record::{Entries, Entry, Link, Piece};
 use agent_core::span::{FinishedSpan, SpanRef};
 
 use crate::batch::Batch;
@@ -55,7 +55,8 @@ trait Format {
     fn open_scope(&mut self, id: u16, name: &str);
     fn open_span(&mut self, head: &Head<'_>);
     fn open_attributes(&mut self) {}
-    fn attribute(&mut self, key: &str, value: Value<'_>);
+    /// `run` is a run of `Span.attributes` in OTLP's protobuf form.
+    fn attributes(&mut self, run: &[u8]);
     fn close_attributes(&mut self) {}
     fn open_events(&mut self) {}
     fn event(&mut self, at: u64, name: &str, attributes: Entries<'_>, dropped: u16);
@@ -115,9 +116,16 @@ fn span_fields<F: Format>(f: &mut F, span: SpanRef<'_>, timeline: &Timeline) {
     let (mut events, mut links) = (false, false);
     f.open_span(&head);
     f.open_attributes();
-    for entry in span.entries {
+    for piece in span.entries.pieces() {
+        let entry = match piece {
+            Piece::Attributes(run) => {
+                f.attributes(run);
+                continue;
+            }
+            Piece::Other(entry) => entry,
+        };
         match entry {
-            Entry::Attribute(key, value) => f.attribute(key, value),
+            Entry::Attribute(..) => {}
             Entry::Event(..) => events = true,
             Entry::Link(..) => links = true,
             Entry::Name(name) => tail.name = name,

@@ -1,50 +1,15 @@
 //! The protobuf form. <https://protobuf.dev/programming-guides/encoding/>
 //!
-//! One pass: attributes know their length beforehand, a span's is patched in behind it (two bytes kept, more moved
+//! One pass: attributes are in this form already, a span's length is patched in behind it (two bytes kept, more moved
 //! in where it needs them), and the few enclosing messages have lengths of a fixed four bytes, which every decoder
 //! reads.
 
-use agent_core::record::{Entries, Entry, Link, Value};
+use agent_core::record::{Entries, Link, StrArray, Value};
 use agent_core::span::StatusCode;
+use agent_core::wire::{BYTES, FIXED32, FIXED64, VARINT, array_item, attribute, bytes, fixed64, tag, varint};
 
 use super::{Format, Head, Tail};
 use crate::config::{Resource, ResourceValue};
-
-const VARINT: u8 = 0;
-const FIXED64: u8 = 1;
-const BYTES: u8 = 2;
-const FIXED32: u8 = 5;
-
-const fn tag(field: u8, wire: u8) -> u8 {
-    field << 3 | wire
-}
-
-#[inline]
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-#[inline]
-fn varint_len(value: u64) -> usize {
-    (70 - (value | 1).leading_zeros() as usize) / 7
-}
-
-/// The length of a field of bytes with its one-byte tag.
-#[inline]
-fn field_len(bytes: usize) -> usize {
-    1 + varint_len(bytes as u64) + bytes
-}
-
-#[inline]
-fn bytes(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
-    out.push(tag);
-    varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
 
 #[inline]
 fn text(out: &mut Vec<u8>, field: u8, text: &str) {
@@ -59,13 +24,6 @@ fn count(out: &mut Vec<u8>, field: u8, value: u16) {
         out.push(tag(field, VARINT));
         varint(out, u64::from(value));
     }
-}
-
-#[inline]
-fn fixed64(out: &mut Vec<u8>, field: u8, value: u64) {
-    let mut run = [tag(field, FIXED64); 9];
-    run[1..].copy_from_slice(&value.to_le_bytes());
-    out.extend_from_slice(&run);
 }
 
 /// A message whose length is patched in afterwards. Two bytes are kept for it.
@@ -105,71 +63,16 @@ fn close_wide(out: &mut [u8], start: usize) {
     out[start - 4..start].copy_from_slice(&wide);
 }
 
-/// `KeyValue` as field `field` of what encloses it.
-#[inline]
-fn attribute(out: &mut Vec<u8>, field: u8, key: &str, value: Value<'_>) {
-    if let Value::Str(text) = value
-        && key.len() + text.len() + 6 < 0x80
-    {
-        // The commonest attribute by far: every length is one byte, room is asked for once.
-        let (key, text) = (key.as_bytes(), text.as_bytes());
-        let (k, v) = (key.len() as u8, text.len() as u8);
-        out.reserve(key.len() + text.len() + 8);
-        out.extend_from_slice(&[tag(field, BYTES), k + v + 6, tag(1, BYTES), k]);
-        out.extend_from_slice(key);
-        out.extend_from_slice(&[tag(2, BYTES), v + 2, tag(1, BYTES), v]);
-        out.extend_from_slice(text);
-        return;
-    }
-    let value_len = match value {
-        Value::Str(text) => field_len(text.len()),
-        Value::Int(int) => 1 + varint_len(int as u64),
-        Value::Double(_) => 9,
-        Value::Bool(_) => 2,
-        Value::StrArray(texts) => field_len(texts.map(|text| field_len(field_len(text.len()))).sum()),
-    };
-    out.push(tag(field, BYTES));
-    varint(out, (field_len(key.len()) + field_len(value_len)) as u64);
-    bytes(out, tag(1, BYTES), key.as_bytes());
-    out.push(tag(2, BYTES));
-    varint(out, value_len as u64);
-    match value {
-        Value::Str(text) => bytes(out, tag(1, BYTES), text.as_bytes()),
-        Value::Bool(bool) => out.extend_from_slice(&[tag(2, VARINT), u8::from(bool)]),
-        Value::Int(int) => {
-            out.push(tag(3, VARINT));
-            varint(out, int as u64);
-        }
-        Value::Double(double) => fixed64(out, 4, double.to_bits()),
-        Value::StrArray(texts) => array(out, texts, |text| text),
-    }
-}
-
-/// `ArrayValue` of texts as field 5 of `AnyValue`.
-fn array<T>(out: &mut Vec<u8>, values: impl Iterator<Item = T> + Clone, text: impl Fn(&T) -> &str) {
-    out.push(tag(5, BYTES));
-    varint(out, values.clone().map(|value| field_len(field_len(text(&value).len()))).sum::<usize>() as u64);
-    for value in values {
-        let text = text(&value);
-        out.push(tag(1, BYTES));
-        varint(out, field_len(text.len()) as u64);
-        bytes(out, tag(1, BYTES), text.as_bytes());
-    }
-}
-
 fn resource_message(resource: &Resource) -> Vec<u8> {
     let mut message = Vec::new();
     for (key, value) in &resource.attributes {
         match value {
-            ResourceValue::Str(text) => attribute(&mut message, 1, key, Value::Str(text)),
-            ResourceValue::Int(int) => attribute(&mut message, 1, key, Value::Int(*int)),
+            ResourceValue::Str(text) => attribute(&mut message, tag(1, BYTES), key, Value::Str(text)),
+            ResourceValue::Int(int) => attribute(&mut message, tag(1, BYTES), key, Value::Int(*int)),
             ResourceValue::StrArray(texts) => {
-                let pair = open(&mut message, tag(1, BYTES));
-                bytes(&mut message, tag(1, BYTES), key.as_bytes());
-                let any = open(&mut message, tag(2, BYTES));
-                array(&mut message, texts.iter(), |text| text.as_str());
-                close(&mut message, any);
-                close(&mut message, pair);
+                let mut array = Vec::new();
+                texts.iter().for_each(|text| array_item(&mut array, text));
+                attribute(&mut message, tag(1, BYTES), key, Value::StrArray(StrArray::of(&array)));
             }
         }
     }
@@ -262,8 +165,8 @@ impl Format for Protobuf {
     }
 
     #[inline]
-    fn attribute(&mut self, key: &str, value: Value<'_>) {
-        attribute(&mut self.out, 9, key, value);
+    fn attributes(&mut self, run: &[u8]) {
+        self.out.extend_from_slice(run);
     }
 
     fn event(&mut self, at: u64, name: &str, attributes: Entries<'_>, dropped: u16) {
@@ -271,7 +174,7 @@ impl Format for Protobuf {
         let event = open(out, tag(11, BYTES));
         fixed64(out, 1, at);
         text(out, 2, name);
-        nested(out, 3, attributes);
+        out.extend_from_slice(attributes.bytes());
         count(out, 4, dropped);
         close(out, event);
     }
@@ -282,7 +185,7 @@ impl Format for Protobuf {
         bytes(out, tag(1, BYTES), &link.trace_id);
         bytes(out, tag(2, BYTES), &link.span_id);
         text(out, 3, link.trace_state);
-        nested(out, 4, attributes);
+        out.extend_from_slice(attributes.bytes());
         count(out, 5, dropped);
         if link.flags != 0 {
             out.push(tag(6, FIXED32));
@@ -316,13 +219,5 @@ impl Format for Protobuf {
     fn close_request(&mut self) {
         text(&mut self.out, 3, crate::SCHEMA_URL);
         close_wide(&mut self.out, self.resource_spans);
-    }
-}
-
-fn nested(out: &mut Vec<u8>, field: u8, attributes: Entries<'_>) {
-    for entry in attributes {
-        if let Entry::Attribute(key, value) = entry {
-            attribute(out, field, key, value);
-        }
     }
 }
