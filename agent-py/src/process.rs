@@ -3,9 +3,9 @@
 use std::ffi::CStr;
 use std::sync::OnceLock;
 
-use agent_core::resource::{self, ProcessFacts, ResourceValue};
+use agent_core::resource::{self, ProcessFacts};
 use agent_core::settings::{self as core, Settings};
-use exporters::{Compression, Exporter, ExporterConfig, Otlp, Protocol, Proxy, Resource};
+use exporters::{Exporter, ExporterConfig, Otlp, Proxy, Resource};
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -57,18 +57,7 @@ fn resource(settings: &Settings) -> Resource {
     facts.host_arch = resource::host_arch(&field(&names.machine)).to_owned();
     facts.os_version = field(&names.release);
     let instance = uuid(agent_core::local::with_ids(|ids| ids.bytes()));
-    let attributes = resource::build(&facts, &settings.resource, &instance)
-        .into_iter()
-        .map(|(name, value)| {
-            let value = match value {
-                ResourceValue::Str(text) => exporters::ResourceValue::Str(text),
-                ResourceValue::Int(number) => exporters::ResourceValue::Int(number),
-                ResourceValue::StrArray(texts) => exporters::ResourceValue::StrArray(texts),
-            };
-            (name, value)
-        })
-        .collect();
-    Resource { attributes }
+    Resource { attributes: resource::build(&facts, &settings.resource, &instance) }
 }
 
 /// A version 4 UUID (RFC 9562) from sixteen random bytes.
@@ -105,24 +94,15 @@ pub fn exporter_config(settings: &'static Settings) -> ExporterConfig {
 }
 
 fn receiver(otlp: &core::Otlp) -> Otlp {
-    let protocol = match otlp.protocol {
-        core::Protocol::HttpProtobuf => Protocol::HttpProtobuf,
-        core::Protocol::HttpJson => Protocol::HttpJson,
-        core::Protocol::Grpc => Protocol::Grpc,
-    };
     Otlp {
         headers: otlp.headers.clone(),
         timeout: otlp.timeout,
-        compression: match otlp.compression {
-            core::Compression::None => Compression::None,
-            core::Compression::Gzip => Compression::Gzip,
-            core::Compression::Deflate => Compression::Deflate,
-        },
+        compression: otlp.compression,
         ca_file: otlp.certificate.clone(),
         client_cert: otlp.client_certificate.clone(),
         client_key: otlp.client_key.clone(),
         insecure: otlp.insecure,
         proxy: Proxy::from_env(),
-        ..Otlp::new(protocol, otlp.endpoint.clone())
+        ..Otlp::new(otlp.protocol, otlp.endpoint.clone())
     }
 }

@@ -230,7 +230,8 @@ impl<'py> Environ<'_, 'py> {
 
     /// Whether a response body is what the server made for sending a file.
     pub fn is_file_wrapper(&self, body: &Bound<'py, PyAny>) -> bool {
-        let wrapper = self.0.get_item(intern!(self.0.py(), "wsgi.file_wrapper")).ok().flatten();
+        let wrapper =
+            quiet(self.0.py(), self.0.get_item(intern!(self.0.py(), "wsgi.file_wrapper"))).flatten();
         wrapper.is_some_and(|wrapper| body.get_type().is(&wrapper))
     }
 }

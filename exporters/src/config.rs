@@ -3,39 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How OTLP travels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// `http/protobuf`.
-    HttpProtobuf,
-    /// `http/json`.
-    HttpJson,
-    /// `grpc`.
-    Grpc,
-}
-
-impl Protocol {
-    /// The value of `OTEL_EXPORTER_OTLP_PROTOCOL` that chooses it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::HttpProtobuf => "http/protobuf",
-            Self::HttpJson => "http/json",
-            Self::Grpc => "grpc",
-        }
-    }
-}
-
-/// How a request's body is compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compression {
-    /// Not at all.
-    #[default]
-    None,
-    /// gzip, level 1.
-    Gzip,
-    /// deflate in its zlib wrapping, level 1.
-    Deflate,
-}
+pub use agent_core::resource::ResourceValue;
+pub use agent_core::settings::{Compression, Protocol};
 
 /// An OTLP receiver.
 #[derive(Clone, Debug)]
@@ -117,17 +86,6 @@ pub enum Exporter {
     Console,
     /// A file of OTLP/JSON lines; `%p` in the path is the process id.
     File(String),
-}
-
-/// A resource attribute's value.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ResourceValue {
-    /// Text.
-    Str(String),
-    /// A signed integer.
-    Int(i64),
-    /// An array of texts.
-    StrArray(Vec<String>),
 }
 
 /// What produces the spans: the attributes, in order.

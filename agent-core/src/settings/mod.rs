@@ -116,14 +116,26 @@ pub enum Protocol {
     Grpc,
 }
 
+impl Protocol {
+    /// The value of `OTEL_EXPORTER_OTLP_PROTOCOL` that chooses it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HttpProtobuf => "http/protobuf",
+            Self::HttpJson => "http/json",
+            Self::Grpc => "grpc",
+        }
+    }
+}
+
 /// How a request's body is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
     /// Not at all.
+    #[default]
     None,
-    /// gzip.
+    /// gzip, level 1.
     Gzip,
-    /// deflate, in its zlib wrapping.
+    /// deflate in its zlib wrapping, level 1.
     Deflate,
 }
 

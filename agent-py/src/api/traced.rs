@@ -15,6 +15,7 @@ use pyo3::types::{PyAny, PyType};
 use super::{SCOPE, names};
 use crate::breaker::Breaker;
 use crate::current::{self, Span, StoredSpan};
+use crate::ffi::quiet;
 use crate::wrapper::{self, Behaviour, Call, Coroutines, Flight, Flights, Generators, HookResult, Start};
 use crate::{agent, patch};
 
@@ -177,16 +178,16 @@ impl Shape {
 /// `co_flags` of the code that a call runs: of a function or method, of what a partial calls, of an object's `__call__`.
 fn flags(callable: &Bound<'_, PyAny>, depth: u8) -> Option<u32> {
     let py = callable.py();
-    if let Some(code) = callable.getattr_opt(intern!(py, "__code__")).ok()? {
-        return code.getattr(intern!(py, "co_flags")).ok()?.extract().ok();
+    if let Some(code) = quiet(py, callable.getattr_opt(intern!(py, "__code__")))? {
+        return quiet(py, code.getattr(intern!(py, "co_flags")).and_then(|flags| flags.extract()));
     }
     if depth > 8 {
         return None;
     }
     let inner = if callable.get_type().name().is_ok_and(|name| name == "partial") {
-        callable.getattr(intern!(py, "func")).ok()?
+        quiet(py, callable.getattr(intern!(py, "func")))?
     } else {
-        callable.get_type().getattr(intern!(py, "__call__")).ok()?
+        quiet(py, callable.get_type().getattr(intern!(py, "__call__")))?
     };
     flags(&inner, depth + 1)
 }
@@ -195,9 +196,11 @@ fn flags(callable: &Bound<'_, PyAny>, depth: u8) -> Option<u32> {
 fn name_of(callable: &Bound<'_, PyAny>) -> String {
     let py = callable.py();
     let text = |object: &Bound<'_, PyAny>| {
-        object.getattr_opt(intern!(py, "__qualname__")).ok().flatten().and_then(|name| name.extract().ok())
+        quiet(py, object.getattr_opt(intern!(py, "__qualname__")))
+            .flatten()
+            .and_then(|name| quiet(py, name.extract()))
     };
-    let partial = || callable.getattr_opt(intern!(py, "func")).ok().flatten();
+    let partial = || quiet(py, callable.getattr_opt(intern!(py, "func"))).flatten();
     text(callable)
         .or_else(|| text(&partial()?))
         .or_else(|| text(callable.get_type().as_any()))

@@ -195,7 +195,7 @@ fn context_in_force(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
         // Flask imported a second time has another variable.
         Some(get) => quiet(py, get.call0()),
         None => {
-            let stack = globals.get_item(intern!(py, "_request_ctx_stack")).ok()??;
+            let stack = quiet(py, globals.get_item(intern!(py, "_request_ctx_stack")))??;
             attribute(&stack, intern!(py, "top"))
         }
     }
@@ -203,12 +203,14 @@ fn context_in_force(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
 
 fn globals(py: Python<'_>) -> Option<Bound<'_, PyDict>> {
     let module = quiet(py, hook::imported(py, "flask.globals"))??;
-    module.getattr(intern!(py, "__dict__")).ok()?.cast_into().ok()
+    quiet(py, module.getattr(intern!(py, "__dict__")))?.cast_into().ok()
 }
 
 fn getter<'py>(globals: &Bound<'py, PyDict>) -> Option<Bound<'py, PyAny>> {
-    let named = |name| globals.get_item(name).ok().flatten();
-    named("_cv_request").or_else(|| named("_cv_app"))?.getattr(intern!(globals.py(), "get")).ok()
+    let py = globals.py();
+    let named = |name| quiet(py, globals.get_item(name)).flatten();
+    let variable = named("_cv_request").or_else(|| named("_cv_app"))?;
+    quiet(py, variable.getattr(intern!(py, "get")))
 }
 
 fn set_route(py: Python<'_>, span: &Span<'_>, request: &Bound<'_, PyAny>) {

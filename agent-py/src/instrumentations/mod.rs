@@ -14,6 +14,7 @@ use pyo3::types::PyDict;
 
 use crate::breaker::Breaker;
 use crate::diagnostics;
+use crate::ffi::quiet;
 use crate::hook;
 use crate::patch::Site;
 use crate::wrapper::{self, AsyncHook, CallHook};
@@ -200,9 +201,9 @@ impl Report {
 /// The version that an imported library says of itself. Nothing is imported and no lazy attribute is asked for.
 pub fn version(py: Python<'_>, instrumentation: &Instrumentation) -> Option<String> {
     let package = instrumentation.targets.first()?.module.split('.').next()?;
-    let module = hook::imported(py, package).ok()??;
-    let names = module.getattr(intern!(py, "__dict__")).ok()?.cast_into::<PyDict>().ok()?;
-    names.get_item(intern!(py, "__version__")).ok()??.extract().ok()
+    let module = quiet(py, hook::imported(py, package))??;
+    let names = quiet(py, module.getattr(intern!(py, "__dict__")))?.cast_into::<PyDict>().ok()?;
+    quiet(py, quiet(py, names.get_item(intern!(py, "__version__")))??.extract())
 }
 
 /// Every library's state, in registry order.

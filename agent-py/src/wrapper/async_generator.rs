@@ -20,7 +20,7 @@ use super::function::guarded;
 use super::strand::{Start, Step, Strand};
 use crate::breaker::Breaker;
 use crate::current;
-use crate::ffi::{TypeSpec, clear_field, fastcall, member, method, slot, vectorcall_method};
+use crate::ffi::{clear_field, fastcall, method, slot, vectorcall_method};
 
 #[repr(C)]
 struct AsyncGenerator {
@@ -325,33 +325,30 @@ unsafe extern "C" fn dealloc_awaitable(object: *mut ffi::PyObject) {
 }
 
 pub(super) fn init(py: Python<'_>) -> PyResult<()> {
-    let mut slots = vec![
+    let slots = [
         slot(ffi::Py_am_aiter, ffi::PyObject_SelfIter as *mut c_void),
         slot(ffi::Py_am_anext, anext as *mut c_void),
         slot(ffi::Py_tp_traverse, traverse_generator as *mut c_void),
         slot(ffi::Py_tp_clear, clear_generator as *mut c_void),
         slot(ffi::Py_tp_dealloc, dealloc_generator as *mut c_void),
     ];
-    slots.extend(delegate::slots());
-    let mut methods = delegate::methods();
-    methods.extend([
+    let methods = [
         method(c"asend", asend, ffi::METH_O),
         fastcall(c"athrow", athrow),
         method(c"aclose", aclose, ffi::METH_NOARGS),
-    ]);
-    let spec = TypeSpec {
-        name: c"remora._native.AsyncGenerator",
-        size: size_of::<AsyncGenerator>(),
-        flags: delegate::FLAGS,
-        slots,
-        members: vec![member(c"__weaklistoffset__", std::mem::offset_of!(AsyncGenerator, weakrefs))],
-        getset: delegate::getset(),
+    ];
+    let weakrefs = std::mem::offset_of!(AsyncGenerator, weakrefs);
+    let spec = delegate::spec(
+        c"remora._native.AsyncGenerator",
+        size_of::<AsyncGenerator>(),
+        weakrefs,
+        &slots,
         methods,
-    };
+    );
     // SAFETY: each function has its slot's signature; the member lies inside `AsyncGenerator`.
     GENERATOR.store(unsafe { spec.create(py)? }, Ordering::Release);
 
-    let mut slots = vec![
+    let slots = [
         slot(ffi::Py_am_await, ffi::PyObject_SelfIter as *mut c_void),
         slot(ffi::Py_am_send, am_send as *mut c_void),
         slot(ffi::Py_tp_iter, ffi::PyObject_SelfIter as *mut c_void),
@@ -360,22 +357,13 @@ pub(super) fn init(py: Python<'_>) -> PyResult<()> {
         slot(ffi::Py_tp_clear, clear_awaitable as *mut c_void),
         slot(ffi::Py_tp_dealloc, dealloc_awaitable as *mut c_void),
     ];
-    slots.extend(delegate::slots());
-    let mut methods = delegate::methods();
-    methods.extend([
+    let methods = [
         method(c"send", send, ffi::METH_O),
         fastcall(c"throw", throw),
         method(c"close", close, ffi::METH_NOARGS),
-    ]);
-    let spec = TypeSpec {
-        name: c"remora._native.Awaitable",
-        size: size_of::<Awaitable>(),
-        flags: delegate::FLAGS,
-        slots,
-        members: vec![member(c"__weaklistoffset__", std::mem::offset_of!(Awaitable, weakrefs))],
-        getset: delegate::getset(),
-        methods,
-    };
+    ];
+    let weakrefs = std::mem::offset_of!(Awaitable, weakrefs);
+    let spec = delegate::spec(c"remora._native.Awaitable", size_of::<Awaitable>(), weakrefs, &slots, methods);
     // SAFETY: each function has its slot's signature; the member lies inside `Awaitable`.
     AWAITABLE.store(unsafe { spec.create(py)? }, Ordering::Release);
     Ok(())

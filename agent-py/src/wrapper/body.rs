@@ -17,7 +17,7 @@ use super::function::guarded;
 use super::strand::{Step, Strand};
 use crate::breaker::Breaker;
 use crate::current::Span;
-use crate::ffi::{TypeSpec, clear_field, member, method, slot, vectorcall};
+use crate::ffi::{clear_field, method, slot, vectorcall};
 
 static BREAKER: Breaker = Breaker::new("body");
 
@@ -214,18 +214,9 @@ pub(super) fn init(py: Python<'_>) -> PyResult<()> {
         if sized {
             slots.push(slot(ffi::Py_mp_length, length as *mut c_void));
         }
-        slots.extend(delegate::slots());
-        let mut methods = delegate::methods();
-        methods.push(method(c"close", close, ffi::METH_NOARGS));
-        let spec = TypeSpec {
-            name,
-            size: size_of::<Body>(),
-            flags: delegate::FLAGS,
-            slots,
-            members: vec![member(c"__weaklistoffset__", std::mem::offset_of!(Body, weakrefs))],
-            getset: delegate::getset(),
-            methods,
-        };
+        let methods = [method(c"close", close, ffi::METH_NOARGS)];
+        let weakrefs = std::mem::offset_of!(Body, weakrefs);
+        let spec = delegate::spec(name, size_of::<Body>(), weakrefs, &slots, methods);
         // SAFETY: each function has its slot's signature; the member lies inside `Body`.
         place.store(unsafe { spec.create(py)? }, Ordering::Release);
     }

@@ -1,11 +1,11 @@
 //! Objects that stand for another one: what they lack themselves, that one answers.
 
-use std::ffi::{c_int, c_ulong, c_void};
+use std::ffi::{CStr, c_int, c_ulong, c_void};
 use std::ptr;
 
 use pyo3::ffi;
 
-use crate::ffi::{method, slot};
+use crate::ffi::{TypeSpec, member, method, slot};
 
 /// Flags of the types that follow something in steps.
 pub(super) const FLAGS: c_ulong =
@@ -153,4 +153,27 @@ pub(super) unsafe fn arguments<'a>(
     }
     // SAFETY: by this function's contract.
     unsafe { std::slice::from_raw_parts(args, count.unsigned_abs()) }
+}
+
+/// A type that stands for what it wraps: what every such type has, and `slots` and `methods` of its own.
+pub fn spec(
+    name: &'static CStr,
+    size: usize,
+    weakrefs: usize,
+    own_slots: &[ffi::PyType_Slot],
+    own_methods: impl IntoIterator<Item = ffi::PyMethodDef>,
+) -> TypeSpec {
+    let mut slots = own_slots.to_vec();
+    slots.extend(self::slots());
+    let mut methods = self::methods();
+    methods.extend(own_methods);
+    TypeSpec {
+        name,
+        size,
+        flags: FLAGS,
+        slots,
+        members: vec![member(c"__weaklistoffset__", weakrefs)],
+        getset: getset(),
+        methods,
+    }
 }

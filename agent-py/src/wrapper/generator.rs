@@ -19,7 +19,7 @@ use super::function::{Behaviour, guarded};
 use super::strand::{Start, Step, Strand};
 use crate::breaker::Breaker;
 use crate::current;
-use crate::ffi::{TypeSpec, clear_field, fastcall, member, method, slot};
+use crate::ffi::{clear_field, fastcall, method, slot};
 
 /// Around a function that returns generators, of either kind.
 pub struct Generators {
@@ -230,7 +230,7 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
 }
 
 pub(super) fn init(py: Python<'_>) -> PyResult<()> {
-    let mut slots = vec![
+    let slots = [
         slot(ffi::Py_tp_iter, ffi::PyObject_SelfIter as *mut c_void),
         slot(ffi::Py_tp_iternext, next as *mut c_void),
         slot(ffi::Py_am_send, am_send as *mut c_void),
@@ -238,22 +238,13 @@ pub(super) fn init(py: Python<'_>) -> PyResult<()> {
         slot(ffi::Py_tp_clear, clear as *mut c_void),
         slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
     ];
-    slots.extend(delegate::slots());
-    let mut methods = delegate::methods();
-    methods.extend([
+    let methods = [
         method(c"send", send, ffi::METH_O),
         fastcall(c"throw", throw),
         method(c"close", close, ffi::METH_NOARGS),
-    ]);
-    let spec = TypeSpec {
-        name: c"remora._native.Generator",
-        size: size_of::<Generator>(),
-        flags: delegate::FLAGS,
-        slots,
-        members: vec![member(c"__weaklistoffset__", std::mem::offset_of!(Generator, weakrefs))],
-        getset: delegate::getset(),
-        methods,
-    };
+    ];
+    let weakrefs = std::mem::offset_of!(Generator, weakrefs);
+    let spec = delegate::spec(c"remora._native.Generator", size_of::<Generator>(), weakrefs, &slots, methods);
     // SAFETY: each function has its slot's signature; the member lies inside `Generator`.
     TYPE.store(unsafe { spec.create(py)? }, Ordering::Release);
     Ok(())
