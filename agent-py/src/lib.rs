@@ -21,6 +21,7 @@ mod objects;
 mod old_names;
 mod patch;
 mod patterns;
+mod peer;
 mod process;
 mod settings;
 mod status;

@@ -102,7 +102,7 @@ fn resolve_redirects(call: &mut Call<'_>) -> HookResult {
 fn exchange<'py>(call: &mut Call<'py>, in_force: Option<Span<'py>>, parent: Option<Span<'py>>, resends: u16) {
     let py = call.py();
     if EXCLUDED.contain(|| url(call).map(Cow::Owned)) {
-        call.proceed();
+        unseen(call, in_force, parent, resends);
         return;
     }
     let Some(span) = current::start(py, &SPEC, &parent) else {
@@ -134,6 +134,23 @@ fn exchange<'py>(call: &mut Call<'py>, in_force: Option<Span<'py>>, parent: Opti
         span.finish();
         span.unmark();
     }
+}
+
+/// Sends a request that is excluded: urllib3 makes no span of it either. The hops after it go on counting.
+#[cold]
+fn unseen<'py>(call: &mut Call<'py>, in_force: Option<Span<'py>>, parent: Option<Span<'py>>, resends: u16) {
+    let Some(cover) = current::stand_in(call.py(), &parent) else {
+        call.proceed();
+        return;
+    };
+    cover.set_outer(parent.as_ref());
+    if resends > 0 {
+        cover.note().resends.store(resends.saturating_add(1), Ordering::Relaxed);
+    }
+    cover.mark(Exit::Http, http::CLIENT);
+    let _entered = cover.enter(in_force);
+    call.proceed();
+    cover.unmark();
 }
 
 #[cold]
