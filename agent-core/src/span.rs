@@ -202,6 +202,33 @@ impl ActiveSpan {
         }
     }
 
+    /// Makes it stand for another span, or for none: what starts under it starts under that one. It records nothing.
+    pub fn stand_in(&mut self, of: Option<&Self>) {
+        self.recording = false;
+        match of {
+            Some(of) => {
+                self.trace_id = of.trace_id;
+                self.span_id = of.span_id;
+                self.parent_span_id = of.parent_span_id;
+                self.flags = of.flags;
+                self.carried.clone_from(&of.carried);
+            }
+            None => {
+                self.trace_id = [0; 16];
+                self.span_id = [0; 8];
+                self.parent_span_id = [0; 8];
+                self.flags = 0;
+                self.carried = None;
+            }
+        }
+    }
+
+    /// As the parent of a new span: a stand-in for none begins a new trace.
+    #[inline]
+    pub fn as_parent(&self) -> Parent<'_> {
+        if self.trace_id == [0; 16] { Parent::Root(self.carried.as_ref()) } else { Parent::Local(self) }
+    }
+
     /// A span that is written to but never sent.
     pub(crate) fn recording() -> Self {
         Self { recording: true, ..Self::new() }

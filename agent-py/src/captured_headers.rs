@@ -102,12 +102,18 @@ impl Capture {
 
     /// Sets the wanted ones of a request or a response of a library: of its attribute `headers`.
     #[cold]
-    pub fn record(mut self, span: &Span<'_>, of: &Bound<'_, PyAny>) {
+    pub fn record(self, span: &Span<'_>, of: &Bound<'_, PyAny>) {
         let headers = quiet(of.py(), of.getattr_opt(intern!(of.py(), "headers"))).flatten();
         if let Some(headers) = headers.filter(|headers| !headers.is_none()) {
-            self.add_items(&headers);
-            span.with(|span| self.set(span));
+            self.record_items(span, &headers);
         }
+    }
+
+    /// As [`Self::record`], of the headers themselves.
+    #[cold]
+    pub fn record_items(mut self, span: &Span<'_>, headers: &Bound<'_, PyAny>) {
+        self.add_items(headers);
+        span.with(|span| self.set(span));
     }
 
     /// Takes the wanted ones of an object whose `items()` are pairs of text or bytes.

@@ -255,7 +255,7 @@ pub fn start<'py>(py: Python<'py>, spec: &SpanSpec, parent: &Option<Span<'py>>) 
     match parent {
         Some(parent) => {
             let span = allocate(py)?;
-            parent.with(|parent| span.begin(spec, Parent::Local(parent)))?;
+            parent.with(|parent| span.begin(spec, parent.as_parent()))?;
             Some(span)
         }
         None => start_with(py, spec, Parent::Root(None)),
@@ -272,15 +272,21 @@ pub fn start_leaf<'py>(
     exit: Exit,
     layer: u8,
 ) -> Option<Span<'py>> {
-    if let Some(parent) = parent
-        && (parent.covers(exit, layer)
-            || !tracer::current().sampler.may_sample_under(parent.with(|span| span.is_sampled())?))
-    {
-        return None;
-    }
-    if parent.is_none() && !tracer::current().sampler.may_sample_root() {
-        tracer::count_sampled_out();
-        return None;
+    let sampled = match parent {
+        Some(parent) if parent.covers(exit, layer) => return None,
+        Some(parent) => parent.with(|span| match span.as_parent() {
+            Parent::Local(span) => Some(span.is_sampled()),
+            _ => None,
+        })?,
+        None => None,
+    };
+    match sampled {
+        Some(sampled) if !tracer::current().sampler.may_sample_under(sampled) => return None,
+        None if !tracer::current().sampler.may_sample_root() => {
+            tracer::count_sampled_out();
+            return None;
+        }
+        _ => {}
     }
     start(py, spec, parent).filter(Span::is_recording)
 }
@@ -290,6 +296,24 @@ pub fn start_leaf<'py>(
 pub fn start_with<'py>(py: Python<'py>, spec: &SpanSpec, parent: Parent<'_>) -> Option<Span<'py>> {
     let span = allocate(py)?;
     span.begin(spec, parent);
+    Some(span)
+}
+
+/// An object that stands for `of`, or for no span, and has a note of its own: what several spans of one call share.
+/// What starts while it is in force starts under `of`.
+#[inline]
+pub fn stand_in<'py>(py: Python<'py>, of: &Option<Span<'py>>) -> Option<Span<'py>> {
+    let span = allocate(py)?;
+    match of {
+        Some(of) => {
+            of.with(|of| span.with(|span| span.stand_in(Some(of))))??;
+            // SAFETY: live objects.
+            unsafe {
+                (*span.object).mark.store((*of.object).mark.load(Ordering::Relaxed), Ordering::Relaxed)
+            };
+        }
+        None => span.with(|span| span.stand_in(None))?,
+    }
     Some(span)
 }
 

@@ -16,7 +16,6 @@ use crate::old_names;
 use crate::settings;
 
 /// The layer of an HTTP library that others build on (urllib3, httpcore).
-#[expect(dead_code, reason = "urllib3 comes with the next issue")]
 pub const TRANSPORT: u8 = 1;
 /// The layer of an HTTP library that applications call.
 pub const CLIENT: u8 = 2;
@@ -87,7 +86,8 @@ pub fn set_status_code(span: &mut ActiveSpan, code: u16, error_from: u16) {
     }
 }
 
-fn decimal(mut number: u16, digits: &mut [u8; 5]) -> &str {
+/// A number's digits, written into `digits`.
+pub fn decimal(mut number: u16, digits: &mut [u8; 5]) -> &str {
     let mut at = digits.len();
     loop {
         at -= 1;

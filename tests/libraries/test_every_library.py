@@ -60,7 +60,26 @@ SQLITE3 = Library(
         for name in ("execute", "executemany", "executescript")
     ),
 )
-each_library = pytest.mark.parametrize("library", [FLASK, REQUESTS, SQLITE3], ids=str)
+HTTPX = Library(
+    "httpx",
+    "get",
+    "show(get(URL).status_code)",
+    tuple(
+        f"httpx._client:{owner}.{name}"
+        for owner in ("Client", "AsyncClient")
+        for name in ("send", "_send_single_request")
+    ),
+)
+URLLIB3 = Library(
+    "urllib3",
+    "PoolManager",
+    "show(PoolManager().request('GET', URL).status)",
+    (
+        "urllib3.connectionpool:HTTPConnectionPool.urlopen",
+        "urllib3.connectionpool:HTTPConnectionPool._make_request",
+    ),
+)
+each_library = pytest.mark.parametrize("library", [FLASK, HTTPX, REQUESTS, SQLITE3, URLLIB3], ids=str)
 
 
 @each_library

@@ -33,6 +33,8 @@ def test_a_request_is_one_client_span_with_the_stable_attributes(
         "url.full": f"{upstream.url}/status/200?a=b",
         "server.address": "127.0.0.1",
         "server.port": upstream.port,
+        "network.peer.address": "127.0.0.1",
+        "network.peer.port": upstream.port,
         "http.response.status_code": 200,
         "network.protocol.version": "1.1",
     }
@@ -481,7 +483,7 @@ def test_a_disabled_library_is_left_alone(program: Run, upstream: Upstream) -> N
         show({name: hook["state"] for name, hook in remora.status()["hooks"].items()})
         show(type(requests.Session.send).__name__)
     """
-    result = program(code, env={"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "requests, threading"})
+    result = program(code, env={"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "requests, threading, urllib3"})
     code_shown, states, kind = result.shown
     assert (code_shown, kind) == (200, "function")
     assert (states["requests"], states["flask"]) == ("disabled", "waiting")

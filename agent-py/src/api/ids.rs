@@ -17,13 +17,13 @@ fn hex<'py, const N: usize>(py: Python<'py>, bytes: [u8; N]) -> Bound<'py, PyStr
 /// The trace id in force, as W3C writes it; `None` outside any span.
 #[pyfunction]
 pub fn current_trace_id(py: Python<'_>) -> Option<Bound<'_, PyString>> {
-    current::current(py)?.with(|span| span.trace_id).map(|id| hex(py, id))
+    current::current(py)?.with(|span| span.trace_id).filter(|id| *id != [0; 16]).map(|id| hex(py, id))
 }
 
 /// The span id in force, as W3C writes it; `None` outside any span.
 #[pyfunction]
 pub fn current_span_id(py: Python<'_>) -> Option<Bound<'_, PyString>> {
-    current::current(py)?.with(|span| span.span_id).map(|id| hex(py, id))
+    current::current(py)?.with(|span| span.span_id).filter(|id| *id != [0; 8]).map(|id| hex(py, id))
 }
 
 /// A statement without its literals, and its summary. `dialect` is a `db.system.name`; an unknown one is read with care.

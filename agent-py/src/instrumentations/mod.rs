@@ -49,7 +49,6 @@ pub enum Hook {
     /// Around a synchronous call.
     Call(CallHook),
     /// Around a coroutine.
-    #[expect(dead_code, reason = "the asynchronous libraries come with the next issue")]
     Async(AsyncHook),
 }
 
@@ -57,6 +56,11 @@ impl Target {
     /// A synchronous target that every supported release has.
     pub const fn call(module: &'static str, attribute: &'static str, hook: CallHook) -> Self {
         Self { module, attribute, hook: Hook::Call(hook), optional: false }
+    }
+
+    /// A coroutine function that every supported release has.
+    pub const fn coroutine(module: &'static str, attribute: &'static str, hook: AsyncHook) -> Self {
+        Self { module, attribute, hook: Hook::Async(hook), optional: false }
     }
 }
 

@@ -12,7 +12,9 @@ macro_rules! libraries {
 
 libraries! {
     flask = "flask.rs";
+    httpx = "httpx.rs";
     requests = "requests.rs";
     sqlite3 = "sqlite3.rs";
     threading = "threading.rs";
+    urllib3 = "urllib3.rs";
 }

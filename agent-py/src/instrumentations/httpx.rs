@@ -1,0 +1,201 @@
+//! httpx: one CLIENT span for each request sent, redirects and authentication round trips as siblings.
+//!
+//! `send` puts no span in force, only a stand-in for the one outside, whose note counts what `_send_single_request`
+//! sends for it: that is called for every hop, with any transport, and returns at the response's head.
+
+use std::borrow::Cow;
+use std::sync::atomic::Ordering;
+
+use agent_core::Key;
+use agent_core::span::{SpanKind, SpanSpec};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyAny, PyBytes, PyDict};
+
+use crate::breaker::Breaker;
+use crate::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
+use crate::current::{self, Exit, Span, StoredSpan};
+use crate::excluded_urls::ExcludedUrls;
+use crate::ffi::{Held, quiet};
+use crate::http;
+use crate::http_client::{self, Answer};
+use crate::instrumentations::{Instrumentation, Target};
+use crate::objects::{attribute, text};
+use crate::peer;
+use crate::suppression::{self, Of};
+use crate::wrapper::{Call, Flight, HookResult};
+
+/// The library.
+pub static LIBRARY: Instrumentation = Instrumentation {
+    name: "httpx",
+    distribution: "httpx",
+    breaker: Breaker::new("httpx"),
+    targets: &[
+        Target::call("httpx._client", "Client.send", send),
+        Target::call("httpx._client", "Client._send_single_request", send_single_request),
+        Target::coroutine("httpx._client", "AsyncClient.send", send_async),
+        Target::coroutine("httpx._client", "AsyncClient._send_single_request", send_single_request_async),
+    ],
+};
+
+static SCOPE: Key = Key::new("remora.httpx");
+static SPEC: SpanSpec = SpanSpec { name: "HTTP", kind: SpanKind::Client, scope: &SCOPE };
+static EXCLUDED: ExcludedUrls = ExcludedUrls::of("httpx");
+
+/// What a stand-in's note begins with: the ordinal after the first request's, which is 0.
+const NONE_SENT: u16 = 1;
+
+fn send(call: &mut Call<'_>) -> HookResult {
+    let in_force = current::current(call.py());
+    match counter(call.py(), &in_force) {
+        Some(counter) => {
+            let _entered = counter.enter(in_force);
+            call.proceed();
+        }
+        None => call.proceed(),
+    }
+    Ok(())
+}
+
+/// A stand-in that counts the requests of one `send`.
+fn counter<'py>(py: Python<'py>, in_force: &Option<Span<'py>>) -> Option<Span<'py>> {
+    let counter = current::stand_in(py, in_force)?;
+    counter.note().resends.store(NONE_SENT, Ordering::Relaxed);
+    Some(counter)
+}
+
+fn send_single_request(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    let in_force = current::current(py);
+    let span = call.argument(1, intern!(py, "request")).and_then(|request| begin(py, &in_force, &request));
+    let Some(span) = span else {
+        call.proceed();
+        return Ok(());
+    };
+    {
+        let _entered = span.enter(in_force);
+        call.proceed();
+    }
+    match (call.result(), call.error()) {
+        (Some(response), _) => end(py, &span, Ok(&response)),
+        (_, Some(error)) => end(py, &span, Err(&error)),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The span of a request, its context in the request's headers; `None` where there is to be none.
+fn begin<'py>(
+    py: Python<'py>,
+    in_force: &Option<Span<'py>>,
+    request: &Bound<'py, PyAny>,
+) -> Option<Span<'py>> {
+    let covered = in_force.as_ref().is_some_and(|span| span.covers(Exit::Http, http::CLIENT));
+    if covered || suppression::suppressed(py, Of::Http) || EXCLUDED.contain(|| url(request).map(Cow::Owned)) {
+        return None;
+    }
+    let span = current::start(py, &SPEC, in_force)?;
+    let resends = in_force.as_ref().map_or(0, http_client::next_resend).saturating_sub(NONE_SENT);
+    if span.is_recording() {
+        let method = attribute(request, intern!(py, "method"));
+        http_client::describe(&span, text(&method).unwrap_or_default(), url(request).as_deref(), resends);
+        if let Some(headers) = CLIENT_REQUEST.capture() {
+            headers.record(&span, request);
+        }
+    }
+    // A request that takes no header goes out without one.
+    if let Some(headers) = attribute(request, intern!(py, "headers")) {
+        quiet(py, http_client::inject(py, &span, &headers));
+    }
+    span.mark(Exit::Http, http::CLIENT);
+    Some(span)
+}
+
+fn url(request: &Bound<'_, PyAny>) -> Option<String> {
+    let py = request.py();
+    let url = quiet(py, attribute(request, intern!(py, "url"))?.str())?;
+    quiet(py, url.to_str()).map(str::to_owned)
+}
+
+fn end(py: Python<'_>, span: &Span<'_>, outcome: Result<&Bound<'_, PyAny>, &Bound<'_, PyAny>>) {
+    if span.is_recording() {
+        match outcome {
+            Ok(response) => answered(py, span, response),
+            Err(error) => http_client::failed(span, error, None),
+        }
+        span.finish();
+    }
+    span.unmark();
+}
+
+fn answered(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
+    let code = attribute(response, intern!(py, "status_code")).and_then(|code| quiet(py, code.extract()));
+    let extensions = attribute(response, intern!(py, "extensions"));
+    let extension = |name| {
+        let found = extensions.as_ref()?.cast::<PyDict>().ok()?.get_item(name);
+        quiet(py, found).flatten().filter(|value| !value.is_none())
+    };
+    let version = extension(intern!(py, "http_version"));
+    let version = version.as_ref().and_then(|version| version.cast::<PyBytes>().ok());
+    let version = version.and_then(|version| std::str::from_utf8(version.as_bytes()).ok());
+    if let Some(stream) = extension(intern!(py, "network_stream")) {
+        peer::set(span, &stream, false, || {
+            let name = intern!(py, "server_addr");
+            quiet(py, stream.call_method1(intern!(py, "get_extra_info"), (name,)))
+        });
+    }
+    if let Some(headers) = CLIENT_RESPONSE.capture() {
+        headers.record(span, response);
+    }
+    Answer { code, version: version.map(http::protocol_version), retries: 0 }.set(span);
+}
+
+/// Counts the requests of one asynchronous `send`.
+struct Counting;
+
+impl Flight for Counting {
+    fn start(&mut self, py: Python<'_>) -> HookResult<Option<StoredSpan>> {
+        Ok(counter(py, &current::current(py)).map(Span::store))
+    }
+
+    fn finish(
+        &mut self,
+        _py: Python<'_>,
+        _span: Option<&Span<'_>>,
+        _outcome: Result<&Bound<'_, PyAny>, &Bound<'_, PyAny>>,
+    ) -> HookResult {
+        Ok(())
+    }
+}
+
+fn send_async(_call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
+    Ok(Some(Box::new(Counting)))
+}
+
+/// One asynchronous request; its object only until the first send.
+struct Sending(Option<Held>);
+
+impl Flight for Sending {
+    fn start(&mut self, py: Python<'_>) -> HookResult<Option<StoredSpan>> {
+        let Some(request) = self.0.take() else { return Ok(None) };
+        let in_force = current::current(py);
+        Ok(begin(py, &in_force, &request.bind(py)).map(Span::store))
+    }
+
+    fn finish(
+        &mut self,
+        py: Python<'_>,
+        span: Option<&Span<'_>>,
+        outcome: Result<&Bound<'_, PyAny>, &Bound<'_, PyAny>>,
+    ) -> HookResult {
+        if let Some(span) = span {
+            end(py, span, outcome);
+        }
+        Ok(())
+    }
+}
+
+fn send_single_request_async(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
+    let request = call.argument(1, intern!(call.py(), "request"));
+    Ok(request.map(|request| Box::new(Sending(Some(Held::new(&request)))) as Box<dyn Flight>))
+}

@@ -1,0 +1,215 @@
+//! urllib3: one CLIENT span for each attempt, retries and redirects as siblings.
+//!
+//! `urlopen` calls `_make_request` and then itself again. Below a library that makes the span itself (requests) an
+//! attempt only adds the peer to it.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+
+use agent_core::Key;
+use agent_core::span::{SpanKind, SpanSpec};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyAny, PyDict, PyMapping};
+
+use crate::breaker::Breaker;
+use crate::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
+use crate::current::{self, Exit, Span};
+use crate::excluded_urls::ExcludedUrls;
+use crate::ffi::quiet;
+use crate::http;
+use crate::http_client::{self, Answer, version_of_number};
+use crate::instrumentations::{Instrumentation, Target};
+use crate::objects::{attribute, text};
+use crate::peer;
+use crate::suppression::{self, Of};
+use crate::wrapper::{Call, HookResult};
+
+/// The library.
+pub static LIBRARY: Instrumentation = Instrumentation {
+    name: "urllib3",
+    distribution: "urllib3",
+    breaker: Breaker::new("urllib3"),
+    targets: &[
+        Target::call("urllib3.connectionpool", "HTTPConnectionPool.urlopen", urlopen),
+        Target::call("urllib3.connectionpool", "HTTPConnectionPool._make_request", make_request),
+    ],
+};
+
+static SCOPE: Key = Key::new("remora.urllib3");
+static SPEC: SpanSpec = SpanSpec { name: "HTTP", kind: SpanKind::Client, scope: &SCOPE };
+static EXCLUDED: ExcludedUrls = ExcludedUrls::of("urllib3");
+
+thread_local! {
+    /// A pool's address and how many attempts led to the one that it makes next: 1.26 does not tell `_make_request`.
+    static NEXT: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+}
+
+fn urlopen(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    if let Some(pool) = call.arg(0)
+        && let Some(retries) = call.argument(5, intern!(py, "retries"))
+        && !retries.is_none()
+    {
+        NEXT.set((pool.as_ptr() as usize, history(&retries)));
+    }
+    call.proceed();
+    Ok(())
+}
+
+/// How many attempts a `Retry` remembers.
+fn history(retries: &Bound<'_, PyAny>) -> usize {
+    attribute(retries, intern!(retries.py(), "history"))
+        .and_then(|history| quiet(retries.py(), history.len()))
+        .unwrap_or(0)
+}
+
+fn earlier_attempts(call: &Call<'_>) -> usize {
+    let (pool, count) = NEXT.take();
+    match call.keyword(intern!(call.py(), "retries")) {
+        Some(retries) => history(&retries),
+        None if call.arg(0).is_some_and(|own| own.as_ptr() as usize == pool) => count,
+        None => 0,
+    }
+}
+
+fn make_request(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    let in_force = current::current(py);
+    if let Some(span) = in_force.as_ref().filter(|span| span.covers(Exit::Http, http::TRANSPORT)) {
+        call.proceed();
+        if span.is_recording() {
+            set_peer(call, span, earlier_attempts(call) > 0);
+        }
+        return Ok(());
+    }
+    if suppression::suppressed(py, Of::Http) || EXCLUDED.contain(|| url(call).map(Cow::Owned)) {
+        call.proceed();
+        return Ok(());
+    }
+    let Some(span) = current::start(py, &SPEC, &in_force) else {
+        call.proceed();
+        return Ok(());
+    };
+    let recording = span.is_recording();
+    if recording {
+        describe(call, &span);
+    }
+    let headers = quiet(py, with_context(call, &span)).flatten();
+    span.mark(Exit::Http, http::TRANSPORT);
+    {
+        let _entered = span.enter(in_force);
+        match &headers {
+            Some(headers) => call.proceed_replacing(5, intern!(py, "headers"), headers),
+            None => call.proceed(),
+        }
+    }
+    if recording {
+        set_peer(call, &span, false);
+        if let Some(response) = call.result() {
+            answered(py, &span, &response);
+        } else if let Some(error) = call.error() {
+            http_client::failed(&span, &error, None);
+        }
+        span.finish();
+    }
+    span.unmark();
+    Ok(())
+}
+
+/// The URL that the pool and the target of the request make up; the target alone where it is one (by a proxy).
+fn url(call: &Call<'_>) -> Option<String> {
+    let py = call.py();
+    let target = call.argument(3, intern!(py, "url")).map(|target| target.to_owned());
+    let target = text(&target)?;
+    if !target.starts_with('/') && target.contains("://") {
+        return Some(target.to_owned());
+    }
+    let pool = call.arg(0)?;
+    let (scheme, host) = (attribute(&pool, intern!(py, "scheme")), attribute(&pool, intern!(py, "host")));
+    let (scheme, host) = (text(&scheme).unwrap_or("http"), text(&host)?);
+    let port = attribute(&pool, intern!(py, "port")).and_then(|port| quiet(py, port.extract::<u16>()));
+    let port = port.filter(|port| Some(*port) != agent_core::redact::default_port(scheme));
+    let mut url = String::with_capacity(scheme.len() + host.len() + target.len() + 12);
+    url.push_str(scheme);
+    url.push_str("://");
+    if host.contains(':') && !host.starts_with('[') {
+        url.push('[');
+        url.push_str(host);
+        url.push(']');
+    } else {
+        url.push_str(host);
+    }
+    if let Some(port) = port {
+        url.push(':');
+        url.push_str(http::decimal(port, &mut [0; 5]));
+    }
+    if !target.starts_with('/') {
+        url.push('/');
+    }
+    url.push_str(target);
+    Some(url)
+}
+
+fn describe(call: &Call<'_>, span: &Span<'_>) {
+    let py = call.py();
+    let method = call.argument(2, intern!(py, "method")).map(|method| method.to_owned());
+    let attempts = u16::try_from(earlier_attempts(call)).unwrap_or(u16::MAX);
+    http_client::describe(span, text(&method).unwrap_or_default(), url(call).as_deref(), attempts);
+    if let Some(capture) = CLIENT_REQUEST.capture()
+        && let Some(headers) = call.argument(5, intern!(py, "headers"))
+    {
+        capture.record_items(span, &headers);
+    }
+}
+
+/// A copy of the headers to be sent, with the span's context: the caller's own may be sent elsewhere by someone else.
+fn with_context<'py>(call: &Call<'py>, span: &Span<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = call.py();
+    let Some(headers) = call.argument(5, intern!(py, "headers")) else { return Ok(None) };
+    let headers = if headers.is_none() {
+        PyDict::new(py).into_any()
+    } else if let Ok(plain) = headers.cast_exact::<PyDict>() {
+        plain.copy()?.into_any()
+    } else if let Some(copied) = quiet(py, headers.call_method0(intern!(py, "copy"))) {
+        copied
+    } else {
+        let copied = PyDict::new(py);
+        let mapping = headers.cast::<PyMapping>()?;
+        copied.update(&mapping)?;
+        copied.into_any()
+    };
+    http_client::inject(py, span, &headers)?;
+    Ok(Some(headers))
+}
+
+fn set_peer(call: &Call<'_>, span: &Span<'_>, again: bool) {
+    let py = call.py();
+    let Some(connection) = call.argument(1, intern!(py, "conn")) else { return };
+    // Closed at the response's head where the server keeps no connection: the body still comes from it.
+    let socket = attribute(&connection, intern!(py, "sock"))
+        .or_else(|| call.result().and_then(|response| socket_of(&response)));
+    if let Some(socket) = socket {
+        peer::set(span, &socket, again, || quiet(py, socket.call_method0(intern!(py, "getpeername"))));
+    }
+}
+
+#[cold]
+fn socket_of<'py>(response: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let py = response.py();
+    // urllib3 1.26 has `http.client`'s own response here.
+    let inner = attribute(response, intern!(py, "_fp"));
+    let file = attribute(inner.as_ref().unwrap_or(response), intern!(py, "fp"))?;
+    attribute(&attribute(&file, intern!(py, "raw"))?, intern!(py, "_sock"))
+}
+
+fn answered(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
+    let number =
+        |name| attribute(response, name).and_then(|number| quiet(py, number.extract::<u16>()));
+    let code = number(intern!(py, "status"));
+    let version = number(intern!(py, "version")).and_then(version_of_number);
+    if let Some(headers) = CLIENT_RESPONSE.capture() {
+        headers.record(span, response);
+    }
+    Answer { code, version, retries: 0 }.set(span);
+}

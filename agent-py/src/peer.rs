@@ -1,0 +1,99 @@
+//! The peer of a connection (`network.peer.address`, `network.peer.port`), read once for each connection.
+//!
+//! What it is read from is a socket or stream of the application, of which only a weak reference is kept.
+
+use std::sync::{Arc, Mutex};
+
+use agent_core::fragment::Fragment;
+use agent_core::semconv;
+use agent_core::span::ActiveSpan;
+use pyo3::prelude::*;
+use pyo3::types::{PyAny, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+
+use crate::current::Span;
+use crate::ffi::quiet;
+
+const PLACES: usize = 256;
+
+/// Peers by the address of what they were read from. A place holds as long as its weak reference is alive: no other
+/// object can have that address meanwhile.
+// Never held across a call into Python; contended, it is passed by.
+static SEEN: Mutex<Vec<Option<Seen>>> = Mutex::new(Vec::new());
+
+struct Seen {
+    address: usize,
+    alive: Py<PyWeakrefReference>,
+    peer: Arc<Fragment>,
+}
+
+/// Sets the peer of `connection`, which `read` gives as `getpeername()` does where it is not known yet. `again` says
+/// that the span may have one, of an earlier attempt.
+#[inline]
+pub fn set<'py>(
+    span: &Span<'py>,
+    connection: &Bound<'py, PyAny>,
+    again: bool,
+    read: impl FnOnce() -> Option<Bound<'py, PyAny>>,
+) {
+    if again {
+        span.with(|span| {
+            span.replace(semconv::NETWORK_PEER_ADDRESS.name());
+            span.replace(semconv::NETWORK_PEER_PORT.name());
+        });
+    }
+    let address = connection.as_ptr() as usize;
+    let place = (address >> 4) % PLACES;
+    if let Ok(seen) = SEEN.try_lock()
+        && let Some(Some(found)) = seen.get(place)
+        && found.address == address
+        // The caller holds the object: giving up this reference to it runs no code.
+        && found.alive.bind(connection.py()).upgrade().is_some()
+    {
+        span.with(|span| span.append(&found.peer));
+        return;
+    }
+    set_new(span, connection, place, read);
+}
+
+#[cold]
+fn set_new<'py>(
+    span: &Span<'py>,
+    connection: &Bound<'py, PyAny>,
+    place: usize,
+    read: impl FnOnce() -> Option<Bound<'py, PyAny>>,
+) {
+    let py = connection.py();
+    let Some(name) = read() else { return };
+    let peer = Arc::new(Fragment::new(|span| describe(span, &name)));
+    span.with(|span| span.append(&peer));
+    let Some(alive) = quiet(py, PyWeakrefReference::new(connection)) else { return };
+    let fresh = Seen { address: connection.as_ptr() as usize, alive: alive.unbind(), peer };
+    let replaced = SEEN.try_lock().ok().and_then(|mut seen| {
+        if seen.is_empty() {
+            seen.resize_with(PLACES, || None);
+        }
+        seen[place].replace(fresh)
+    });
+    // Not by its own drop, which would wait until pyo3 is next entered by a way it knows.
+    drop(replaced.map(|old| old.alive.into_bound(py)));
+}
+
+/// A socket's name: host and port for the internet, a path for Unix.
+fn describe(span: &mut ActiveSpan, name: &Bound<'_, PyAny>) {
+    let py = name.py();
+    if let Ok(path) = name.cast::<PyString>() {
+        if let Some(path) = quiet(py, path.to_str()).filter(|path| !path.is_empty()) {
+            span.str(&semconv::NETWORK_PEER_ADDRESS, path);
+        }
+        return;
+    }
+    let Ok(pair) = name.cast::<PyTuple>() else { return };
+    let (Ok(host), Ok(port)) = (pair.get_borrowed_item(0), pair.get_borrowed_item(1)) else { return };
+    let Ok(host) = host.cast::<PyString>() else { return };
+    if let Some(host) = quiet(py, host.to_str()) {
+        span.str(&semconv::NETWORK_PEER_ADDRESS, host);
+        if let Some(port) = quiet(py, port.extract::<u16>()) {
+            span.int(&semconv::NETWORK_PEER_PORT, i64::from(port));
+        }
+    }
+}
