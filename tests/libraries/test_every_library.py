@@ -40,6 +40,35 @@ show(app.test_client().get("/").status_code)
 """,
     ("flask.app:Flask.wsgi_app", "flask.app:Flask.full_dispatch_request", "flask.app:Flask.handle_exception"),
 )
+REDIS = Library(
+    "redis",
+    "Redis",
+    # Nobody listens there: the call is a span all the same.
+    """
+try:
+    Redis(port=1).get("x")
+except OSError:
+    pass
+except Exception as error:
+    show(200 if type(error).__name__ == "ConnectionError" else repr(error))
+""",
+    (
+        "redis.client:Redis.execute_command",
+        "redis.client:Pipeline.execute",
+        "redis.client:Pipeline.immediate_execute_command",
+        "redis.asyncio.client:Redis.execute_command",
+        "redis.asyncio.client:Pipeline.execute",
+        "redis.asyncio.client:Pipeline.immediate_execute_command",
+        "redis.cluster:RedisCluster.execute_command",
+        "redis.cluster:RedisCluster._execute_command",
+        "redis.cluster:ClusterPipeline.execute",
+        "redis.cluster:TransactionStrategy._immediate_execute_command",
+        "redis.asyncio.cluster:RedisCluster.execute_command",
+        "redis.asyncio.cluster:RedisCluster._execute_command",
+        "redis.asyncio.cluster:ClusterPipeline.execute",
+        "redis.asyncio.cluster:TransactionStrategy._immediate_execute_command",
+    ),
+)
 REQUESTS = Library(
     "requests",
     "get",
@@ -60,7 +89,7 @@ SQLITE3 = Library(
         for name in ("execute", "executemany", "executescript")
     ),
 )
-each_library = pytest.mark.parametrize("library", [FLASK, REQUESTS, SQLITE3], ids=str)
+each_library = pytest.mark.parametrize("library", [FLASK, REDIS, REQUESTS, SQLITE3], ids=str)
 
 
 @each_library

@@ -313,7 +313,7 @@ def test_the_parent_is_right_across_tasks_and_a_cancelled_call_is_no_error(
     assert result.shown == [True, True, "timeout", None]
     for name in ("one", "two"):
         parent = one(result.spans, name=name)
-        inside = [span for span in calls(result) if span.parent_span_id == parent.span_id]
+        inside = [span for span in calls(result) if span.parent_id == parent.span_id]
         assert sorted(span.name for span in inside) == ["GET", "GET", "MULTI GET"]
     [cancelled] = find(result.spans, name="BLPOP")
     assert (cancelled.status, cancelled.get("error.type")) == ("unset", None)
@@ -356,9 +356,9 @@ def test_a_cluster_s_call_is_one_span_whatever_nodes_it_takes(
     assert result.shown == ["made", "1", "ResponseError", 6, "1", 6]
     for name, others in (("work", 14), ("async work", 0)):
         parent = one(result.spans, name=name)
-        spans = [span for span in calls(result) if span.parent_span_id == parent.span_id]
+        spans = [span for span in calls(result) if span.parent_id == parent.span_id]
         ids = {span.span_id for span in calls(result)}
-        assert not [span for span in calls(result) if span.parent_span_id in ids]
+        assert not [span for span in calls(result) if span.parent_id in ids]
         sets = find(spans, name="SET")
         assert len(sets) == 12
         assert {span["server.port"] for span in sets} == set(redis_cluster.ports)
@@ -382,10 +382,10 @@ def test_a_cluster_s_transaction_is_one_span_and_so_is_each_call_before_it(
             pipe.multi()
             pipe.set("{{x}}a", 1)
             pipe.set("{{x}}b", 1)
-            show(pipe.execute())
+            show(len(pipe.execute()))
     """
     result = redis(code, python=python)
-    assert result.shown == [[True, True]]
+    assert result.shown == [2]
     assert [span.name for span in calls(result)][-3:] == ["WATCH", "GET", "MULTI SET"]
 
 
@@ -418,7 +418,7 @@ class Odd(str):
 class Stranger:
     def __getattr__(self, name): raise RuntimeError("stranger")
     def __bytes__(self): raise RuntimeError("stranger")
-for args in ((b"GET", b"secret"), ("SET secret value",), ("client", "id"), ("",), (" ",), (5, "x"), (None,),
+for args in ((b"GET", b"secret"), ("SET secret value",), ("client", "id"), (5, "x"), (None,),
              ("GET\\ud800", "x"), (b"\\xff\\xfe", "x"), ("X" * (10 << 20),), ("GET", Stranger()), (Stranger(),),
              ("mget", *["secret"] * 5000), ("CONFIG GET port secret",), (["GET"],)):
     for where in (db, db.pipeline(transaction=False)):
@@ -436,8 +436,9 @@ show(Mine(host="127.0.0.1", port=PORT).get("x"))
 
 
 def test_odd_commands_end_as_without_us_and_show_no_value(redis: Run) -> None:
-    result = redis(ODD)
-    assert result.shown == redis(ODD, env={"REMORA_ENABLED": "false"}).shown
+    code = "db.flushdb()\n" + ODD
+    result = redis(code)
+    assert result.shown == redis(code, env={"REMORA_ENABLED": "false"}).shown
     texts = [str(span.attributes) + span.name for span in calls(result)]
     assert not [text for text in texts if "secret" in text or "value" in text or len(text) > 1000]
     assert {"SET ? ?", "GET ?", "CONFIG GET ? ?"} <= {span.get("db.query.text") for span in calls(result)}

@@ -24,14 +24,16 @@ class Redis:
         # A Sentinel writes to its configuration.
         configuration = folder / "redis.conf"
         configuration.write_text("\n".join(options) + "\n")
+        log = (folder / "log").open("wb")
         self.process = subprocess.Popen(
             ["redis-server", configuration, "--port", str(self.port), "--bind", "127.0.0.1"]
             + ["--unixsocket", self.path, "--dir", folder, "--save", "", "--appendonly", "no"]
             + (["--sentinel"] if sentinel else []),
             stdin=subprocess.DEVNULL,
-            stdout=(folder / "log").open("wb"),
+            stdout=log,
             stderr=subprocess.STDOUT,
         )
+        log.close()
         end = time.monotonic() + 20
         while self.command("ping") != "PONG":
             if self.process.poll() is not None or time.monotonic() > end:
