@@ -24,9 +24,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
-use self::commands::{Command, batch, described, queue};
+use self::commands::{Command, batch, described, queue, with_described};
 use self::errors::failed;
-use self::server::{Server, server, set_late_address, set_master};
+use self::server::{Server, server, set_late_address, set_master, with_server};
 use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span, StoredSpan};
 use crate::database;
@@ -99,7 +99,7 @@ impl Plan {
             plan.command = described(&name, call.positional().saturating_sub(2));
         }
         if plan.command.as_ref().is_some_and(|command| command.procedure) {
-            plan.procedure = procedure(call);
+            plan.procedure = procedure_name(call);
         }
         let Some(client) = call.arg(0) else { return plan };
         match of {
@@ -164,7 +164,7 @@ enum Address {
 }
 
 #[cold]
-fn procedure(call: &Call<'_>) -> Option<String> {
+fn procedure_name(call: &Call<'_>) -> Option<String> {
     text(&call.arg(2).map(|name| name.to_owned())).filter(|name| name.len() <= 256).map(str::to_owned)
 }
 
@@ -179,7 +179,51 @@ fn start(py: Python<'_>) -> Option<(Span<'_>, Option<Span<'_>>)> {
 }
 
 fn command(call: &mut Call<'_>) -> HookResult {
-    exchange(call, |call| Some(Plan::command(call, Address::Pool)))
+    let Some((span, parent)) = start(call.py()) else {
+        call.proceed();
+        return Ok(());
+    };
+    // As `exchange` does with a plan, without making one.
+    let arguments = call.positional().saturating_sub(2);
+    let procedure = call.arg(1).and_then(|name| {
+        with_described(&name, arguments, |command| {
+            span.with(|span| span.append(&command.fragment));
+            command.procedure
+        })
+    });
+    match procedure {
+        Some(false) => {}
+        Some(true) => {
+            if let Some(name) = procedure_name(call) {
+                span.with(|span| span.str(&semconv::DB_STORED_PROCEDURE_NAME, &name));
+            }
+        }
+        None => {
+            span.with(|span| span.str(&semconv::DB_SYSTEM_NAME, "redis"));
+        }
+    }
+    let sentinel = call.arg(0).and_then(|client| {
+        with_server(&client, |server| {
+            span.with(|span| span.append(&server.fragment));
+            server.sentinel
+        })
+    });
+    if sentinel == Some(true) {
+        span.mark(Exit::Database, database::DRIVER + 1);
+        let entered = span.enter(parent);
+        call.proceed();
+        drop(entered);
+        if let Some(client) = call.arg(0) {
+            set_master(&span, &client);
+        }
+    } else {
+        call.proceed();
+    }
+    if let Some(error) = call.error() {
+        failed(&span, &error);
+    }
+    span.finish();
+    Ok(())
 }
 
 fn cluster_command(call: &mut Call<'_>) -> HookResult {

@@ -46,14 +46,24 @@ static COMMANDS: Mutex<Vec<Option<SeenCommand>>> = Mutex::new(Vec::new());
 /// A command by its name, as the application gave it, and its count of arguments.
 #[inline]
 pub fn described(name: &Bound<'_, PyAny>, arguments: usize) -> Option<Arc<Command>> {
+    with_described(name, arguments, Arc::clone)
+}
+
+/// As [`described`], for `work` that calls nothing of Python's.
+#[inline]
+pub fn with_described<R>(
+    name: &Bound<'_, PyAny>,
+    arguments: usize,
+    work: impl FnOnce(&Arc<Command>) -> R,
+) -> Option<R> {
     let place = place_of(name, arguments);
     if let Some(Some(seen)) = locked(&COMMANDS).get(place)
         && seen.name.is(name)
         && seen.arguments == arguments
     {
-        return Some(seen.command.clone());
+        return Some(work(&seen.command));
     }
-    described_anew(name, arguments, place)
+    described_anew(name, arguments, place).map(|command| work(&command))
 }
 
 #[cold]

@@ -40,14 +40,20 @@ static SERVERS: Mutex<Vec<Option<SeenServer>>> = Mutex::new(Vec::new());
 /// Where the connections of a client's pool go to.
 #[inline]
 pub fn server(client: &Bound<'_, PyAny>) -> Option<Arc<Server>> {
+    with_server(client, Arc::clone)
+}
+
+/// As [`server`], for `work` that calls nothing of Python's.
+#[inline]
+pub fn with_server<R>(client: &Bound<'_, PyAny>, work: impl FnOnce(&Arc<Server>) -> R) -> Option<R> {
     let pool = attribute(client, intern!(client.py(), "connection_pool"))?;
     let place = place_of(&pool, 0);
     if let Some(Some(seen)) = locked(&SERVERS).get(place)
         && seen.pool.bind(client.py()).upgrade().is_some_and(|alive| alive.is(&pool))
     {
-        return Some(seen.server.clone());
+        return Some(work(&seen.server));
     }
-    server_anew(&pool, place)
+    server_anew(&pool, place).map(|server| work(&server))
 }
 
 #[cold]
