@@ -15,6 +15,8 @@ from support.collector import Collector
 from support.paths import CACHE, ROOT
 from support.process import Env, Result, Service, file_env, remora_run, run_python
 from support.pythons import AVAILABLE, PRIMARY
+from support.servers.redis import Cluster as RedisCluster
+from support.servers.redis import Redis
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +50,22 @@ def own_collector(tmp_path: Path, certificates: Certificates) -> Iterator[Collec
     collector = Collector(folder, certificates)
     yield collector
     collector.close()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A Redis server."""
+    server = Redis(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """A Redis cluster of three nodes."""
+    cluster = RedisCluster(tmp_path_factory.mktemp("redis-cluster"))
+    yield cluster
+    cluster.close()
 
 
 @pytest.fixture

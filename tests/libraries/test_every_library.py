@@ -40,6 +40,35 @@ show(app.test_client().get("/").status_code)
 """,
     ("flask.app:Flask.wsgi_app", "flask.app:Flask.full_dispatch_request", "flask.app:Flask.handle_exception"),
 )
+REDIS = Library(
+    "redis",
+    "Redis",
+    # Nobody listens there: the call is a span all the same.
+    """
+try:
+    Redis(port=1).get("x")
+except OSError:
+    pass
+except Exception as error:
+    show(200 if type(error).__name__ == "ConnectionError" else repr(error))
+""",
+    (
+        "redis.client:Redis.execute_command",
+        "redis.client:Pipeline.execute",
+        "redis.client:Pipeline.immediate_execute_command",
+        "redis.asyncio.client:Redis.execute_command",
+        "redis.asyncio.client:Pipeline.execute",
+        "redis.asyncio.client:Pipeline.immediate_execute_command",
+        "redis.cluster:RedisCluster.execute_command",
+        "redis.cluster:RedisCluster._execute_command",
+        "redis.cluster:ClusterPipeline.execute",
+        "redis.cluster:TransactionStrategy._immediate_execute_command",
+        "redis.asyncio.cluster:RedisCluster.execute_command",
+        "redis.asyncio.cluster:RedisCluster._execute_command",
+        "redis.asyncio.cluster:ClusterPipeline.execute",
+        "redis.asyncio.cluster:TransactionStrategy._immediate_execute_command",
+    ),
+)
 REQUESTS = Library(
     "requests",
     "get",
@@ -79,7 +108,8 @@ URLLIB3 = Library(
         "urllib3.connectionpool:HTTPConnectionPool._make_request",
     ),
 )
-each_library = pytest.mark.parametrize("library", [FLASK, HTTPX, REQUESTS, SQLITE3, URLLIB3], ids=str)
+LIBRARIES = [value for value in list(globals().values()) if isinstance(value, Library)]
+each_library = pytest.mark.parametrize("library", LIBRARIES, ids=str)
 
 
 @each_library

@@ -105,8 +105,9 @@ impl<'py> Call<'py> {
         unsafe { Bound::from_borrowed_ptr(self.py, self.wrapped) }
     }
 
+    /// The count of positional arguments, `self` among them for methods.
     #[inline]
-    fn positional(&self) -> usize {
+    pub fn positional(&self) -> usize {
         self.nargsf & !ffi::PY_VECTORCALL_ARGUMENTS_OFFSET
     }
 
