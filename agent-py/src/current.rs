@@ -262,6 +262,16 @@ pub fn start<'py>(py: Python<'py>, spec: &SpanSpec, parent: &Option<Span<'py>>) 
     }
 }
 
+/// Whether [`start_leaf`] can have anything to record.
+#[inline]
+pub fn may_start_leaf(parent: &Option<Span<'_>>, exit: Exit, layer: u8) -> bool {
+    let sampler = &tracer::current().sampler;
+    match parent {
+        Some(parent) => !parent.covers(exit, layer) && sampler.may_sample_under(parent.is_sampled()),
+        None => sampler.may_sample_root(),
+    }
+}
+
 /// Starts a span inside which nothing of ours can start: it is never put in force. `None` where there is nothing to
 /// record: not sampled, or an outer layer than `layer` already records this exit.
 #[inline]
@@ -272,14 +282,10 @@ pub fn start_leaf<'py>(
     exit: Exit,
     layer: u8,
 ) -> Option<Span<'py>> {
-    if let Some(parent) = parent
-        && (parent.covers(exit, layer)
-            || !tracer::current().sampler.may_sample_under(parent.with(|span| span.is_sampled())?))
-    {
-        return None;
-    }
-    if parent.is_none() && !tracer::current().sampler.may_sample_root() {
-        tracer::count_sampled_out();
+    if !may_start_leaf(parent, exit, layer) {
+        if parent.is_none() {
+            tracer::count_sampled_out();
+        }
         return None;
     }
     start(py, spec, parent).filter(Span::is_recording)
