@@ -40,6 +40,22 @@ show(app.test_client().get("/").status_code)
 """,
     ("flask.app:Flask.wsgi_app", "flask.app:Flask.full_dispatch_request", "flask.app:Flask.handle_exception"),
 )
+PYMONGO = Library(
+    "pymongo",
+    "monitoring",
+    """
+import datetime
+told = monitoring._EventListeners([])
+if told.enabled_for_commands:
+    told.publish_command_start({"find": "users"}, "shop", 1, ("127.0.0.1", 27017), 1)
+    told.publish_command_success(datetime.timedelta(0), {"ok": 1}, "find", 1, ("127.0.0.1", 27017), 1)
+show(200)
+""",
+    tuple(
+        f"pymongo.monitoring:_EventListeners.publish_command_{event}"
+        for event in ("start", "success", "failure")
+    ),
+)
 REQUESTS = Library(
     "requests",
     "get",
@@ -60,7 +76,7 @@ SQLITE3 = Library(
         for name in ("execute", "executemany", "executescript")
     ),
 )
-each_library = pytest.mark.parametrize("library", [FLASK, REQUESTS, SQLITE3], ids=str)
+each_library = pytest.mark.parametrize("library", [FLASK, PYMONGO, REQUESTS, SQLITE3], ids=str)
 
 
 @each_library
