@@ -485,6 +485,25 @@ pub fn set(py: Python<'_>, span: Option<&Span<'_>>) {
     let _ = py;
 }
 
+/// Sets the span in force inside a context that nothing runs in yet. Nothing happens where something does, or where
+/// `context` is none.
+pub fn set_in(context: &Bound<'_, PyAny>, span: &Span<'_>) {
+    let context_object = context.as_ptr();
+    // SAFETY: attached; a live object, checked to be a context; it is left again at once, on the same thread.
+    unsafe {
+        if ffi::PyContext_CheckExact(context_object) == 0 {
+            return;
+        }
+        if ffi::PyContext_Enter(context_object) < 0 {
+            return ffi::PyErr_Clear();
+        }
+        set(context.py(), Some(span));
+        if ffi::PyContext_Exit(context_object) < 0 {
+            ffi::PyErr_Clear();
+        }
+    }
+}
+
 /// CPython 3.11 can crash when a collection runs inside the trie rebuild of a set (python/cpython#148891).
 #[inline]
 fn without_collection<R>(work: impl FnOnce() -> R) -> R {
