@@ -53,6 +53,7 @@ test: ## make lint and every test, against the installed wheels
 	@.ci/pythons
 	@.ci/collector
 	@.ci/servers-redis
+	@.ci/servers-mongo
 	@$(MAKE) --no-print-directory venvs
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory rust-test

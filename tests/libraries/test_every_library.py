@@ -67,6 +67,20 @@ except Exception as error:
         "redis.asyncio.cluster:RedisCluster._execute_command",
         "redis.asyncio.cluster:ClusterPipeline.execute",
         "redis.asyncio.cluster:TransactionStrategy._immediate_execute_command",
+PYMONGO = Library(
+    "pymongo",
+    "monitoring",
+    """
+import datetime
+told = monitoring._EventListeners([])
+if told.enabled_for_commands:
+    told.publish_command_start({"find": "users"}, "shop", 1, ("127.0.0.1", 27017), 1)
+    told.publish_command_success(datetime.timedelta(0), {"ok": 1}, "find", 1, ("127.0.0.1", 27017), 1)
+show(200)
+""",
+    tuple(
+        f"pymongo.monitoring:_EventListeners.publish_command_{event}"
+        for event in ("start", "success", "failure")
     ),
 )
 REQUESTS = Library(

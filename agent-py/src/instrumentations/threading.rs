@@ -6,10 +6,13 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
+use pyo3::intern;
+use pyo3::prelude::*;
 
 use crate::breaker::Breaker;
 use crate::current::{self, StoredSpan};
 use crate::instrumentations::{Instrumentation, Target};
+use crate::objects;
 use crate::wrapper::{self, Behaviour, Call, HookResult};
 
 /// The library.
@@ -33,9 +36,16 @@ fn with_starting<R>(work: impl FnOnce(&mut HashMap<usize, StoredSpan>) -> R) -> 
     Some(work(STARTING.try_lock().ok()?.get_or_insert_default()))
 }
 
+/// From 3.14 on a thread runs in a context of its own, which a caller may have given it.
+fn context<'py>(call: &Call<'py>) -> Option<Bound<'py, PyAny>> {
+    objects::attribute(&*call.arg(0)?, intern!(call.py(), "_context"))
+}
+
 fn start(call: &mut Call<'_>) -> HookResult {
     let thread = call.arg(0).map(|thread| thread.as_ptr() as usize);
-    if let (Some(thread), Some(span)) = (thread, current::current(call.py())) {
+    if let (Some(thread), Some(span)) = (thread, current::current(call.py()))
+        && context(call).is_none()
+    {
         with_starting(|starting| starting.insert(thread, span.store()));
         call.proceed();
         if call.error().is_some() {
@@ -49,8 +59,12 @@ fn bootstrap(call: &mut Call<'_>) -> HookResult {
     let thread = call.arg(0).map(|thread| thread.as_ptr() as usize);
     let span = thread.and_then(|thread| with_starting(|starting| starting.remove(&thread))).flatten();
     if let Some(span) = span {
+        let span = span.get(call.py());
         // The thread's context ends with it: there is nothing to put back.
-        current::set(call.py(), Some(&span.get(call.py())));
+        match context(call) {
+            Some(context) => current::set_in(&context, &span),
+            None => current::set(call.py(), Some(&span)),
+        }
     }
     Ok(())
 }
@@ -75,6 +89,6 @@ fn submit(call: &mut Call<'_>) -> HookResult {
     let work = wrapper::wrap(&function, None, Some(Box::new(Work(span.clone().store()))), &LIBRARY.breaker)?;
     // A worker thread that this call starts serves other work later: it inherits nothing.
     let _hidden = current::hide(py, Some(span));
-    call.proceed_replacing(1, pyo3::intern!(py, "fn"), &work);
+    call.proceed_replacing(1, intern!(py, "fn"), &work);
     Ok(())
 }

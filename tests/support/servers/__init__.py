@@ -1,1 +1,1 @@
-"""Servers that tests use, one file each: started on a free port of 127.0.0.1, ended by process id."""
+"""Real servers, one file each: started on free ports of 127.0.0.1, in a folder of its own, ended by process id."""
