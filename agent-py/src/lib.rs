@@ -16,6 +16,7 @@ mod hook;
 mod http;
 mod instrumentations;
 mod lifecycle;
+mod messaging;
 mod objects;
 mod old_names;
 mod patch;

@@ -40,6 +40,23 @@ show(app.test_client().get("/").status_code)
 """,
     ("flask.app:Flask.wsgi_app", "flask.app:Flask.full_dispatch_request", "flask.app:Flask.handle_exception"),
 )
+KAFKA = Library(
+    "kafka",
+    "KafkaProducer",
+    # Fails before it needs a broker.
+    """
+try:
+    KafkaProducer.send(None, "topic", b"value")
+except AttributeError:
+    show(200)
+""",
+    (
+        "kafka.producer.kafka:KafkaProducer.send",
+        "kafka.consumer.group:KafkaConsumer.poll",
+        "kafka.consumer.group:KafkaConsumer.__next__",
+        "kafka.consumer.group:KafkaConsumer.close",
+    ),
+)
 REQUESTS = Library(
     "requests",
     "get",
@@ -60,7 +77,7 @@ SQLITE3 = Library(
         for name in ("execute", "executemany", "executescript")
     ),
 )
-each_library = pytest.mark.parametrize("library", [FLASK, REQUESTS, SQLITE3], ids=str)
+each_library = pytest.mark.parametrize("library", [FLASK, KAFKA, REQUESTS, SQLITE3], ids=str)
 
 
 @each_library

@@ -12,6 +12,7 @@ macro_rules! libraries {
 
 libraries! {
     flask = "flask.rs";
+    kafka = "kafka.rs";
     requests = "requests.rs";
     sqlite3 = "sqlite3.rs";
     threading = "threading.rs";
