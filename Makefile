@@ -54,6 +54,7 @@ test: ## make lint and every test, against the installed wheels
 	@.ci/collector
 	@.ci/servers-redis
 	@.ci/servers-mongo
+	@.ci/servers-kafka
 	@$(MAKE) --no-print-directory venvs
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory rust-test

@@ -17,6 +17,7 @@ from support.process import Env, Result, Service, file_env, remora_run, run_pyth
 from support.pythons import AVAILABLE, PRIMARY
 from support.servers.redis import Cluster as RedisCluster
 from support.servers.redis import Redis
+from support.servers.kafka import Kafka
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +41,14 @@ def collector(session_collector: Collector) -> Collector:
     """A running Collector that has seen nothing yet. Not to be stopped: that is for `own_collector`."""
     session_collector.clear()
     return session_collector
+
+
+@pytest.fixture(scope="session")
+def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    """A Kafka broker; each test takes topics of its own."""
+    broker = Kafka(tmp_path_factory.mktemp("kafka"))
+    yield broker
+    broker.close()
 
 
 @pytest.fixture

@@ -34,6 +34,14 @@ names! {
     HTTP_REQUEST_RESEND_COUNT = "http.request.resend_count";
     HTTP_RESPONSE_STATUS_CODE = "http.response.status_code";
     HTTP_ROUTE = "http.route";
+    MESSAGING_BATCH_MESSAGE_COUNT = "messaging.batch.message_count";
+    MESSAGING_CLIENT_ID = "messaging.client.id";
+    MESSAGING_CONSUMER_GROUP_NAME = "messaging.consumer.group.name";
+    MESSAGING_DESTINATION_NAME = "messaging.destination.name";
+    MESSAGING_DESTINATION_PARTITION_ID = "messaging.destination.partition.id";
+    MESSAGING_OPERATION_NAME = "messaging.operation.name";
+    MESSAGING_OPERATION_TYPE = "messaging.operation.type";
+    MESSAGING_SYSTEM = "messaging.system";
     NETWORK_PEER_ADDRESS = "network.peer.address";
     NETWORK_PEER_PORT = "network.peer.port";
     NETWORK_PROTOCOL_NAME = "network.protocol.name";

@@ -286,6 +286,11 @@ impl ActiveSpan {
         self.start
     }
 
+    /// Makes it begin at a moment read before: for spans of which only the outcome tells that there is one.
+    pub fn began_at(&mut self, start: Ticks) {
+        self.start = start;
+    }
+
     /// Its scope's name.
     pub fn scope(&self) -> &'static str {
         crate::keys::scope_name(self.scope)

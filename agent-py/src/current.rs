@@ -219,6 +219,17 @@ impl StoredSpan {
         unsafe { ffi::Py_INCREF(self.0.cast()) };
         Span { object: self.0, py }
     }
+
+    /// Whether anything else holds it: a context in which it is in force, a call under way.
+    pub fn is_shared(&self, _py: Python<'_>) -> bool {
+        // SAFETY: the stored reference keeps the object alive; we are attached.
+        unsafe { ffi::Py_REFCNT(self.0.cast()) > 1 }
+    }
+
+    /// Whether it is that span.
+    pub fn holds(&self, span: &Span<'_>) -> bool {
+        self.0 == span.object
+    }
 }
 
 impl Drop for StoredSpan {
@@ -376,6 +387,11 @@ impl<'py> Span<'py> {
         // SAFETY: the object was allocated by our caller and nobody else has a reference yet.
         let span = unsafe { &mut *(*self.object).span.get() };
         local::with_ids(|ids| span.start(spec, parent, ids));
+    }
+
+    /// The token.
+    pub fn py(&self) -> Python<'py> {
+        self.py
     }
 
     /// Runs `work` on the span; `None` if it is in use further up this very call (a value's `__str__` that came back

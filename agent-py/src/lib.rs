@@ -17,6 +17,7 @@ mod http;
 mod http_client;
 mod instrumentations;
 mod lifecycle;
+mod messaging;
 mod objects;
 mod old_names;
 mod patch;

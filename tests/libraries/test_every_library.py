@@ -81,6 +81,21 @@ show(200)
     tuple(
         f"pymongo.monitoring:_EventListeners.publish_command_{event}"
         for event in ("start", "success", "failure")
+KAFKA = Library(
+    "kafka",
+    "KafkaProducer",
+    # Fails before it needs a broker.
+    """
+try:
+    KafkaProducer.send(None, "topic", b"value")
+except AttributeError:
+    show(200)
+""",
+    (
+        "kafka.producer.kafka:KafkaProducer.send",
+        "kafka.consumer.group:KafkaConsumer.poll",
+        "kafka.consumer.group:KafkaConsumer.__next__",
+        "kafka.consumer.group:KafkaConsumer.close",
     ),
 )
 REQUESTS = Library(

@@ -13,6 +13,7 @@ macro_rules! libraries {
 libraries! {
     flask = "flask.rs";
     httpx = "httpx.rs";
+    kafka = "kafka.rs";
     pymongo = "pymongo.rs";
     redis = "redis.rs";
     requests = "requests.rs";

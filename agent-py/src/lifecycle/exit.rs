@@ -8,7 +8,10 @@ use pyo3::types::{PyCFunction, PyDict};
 
 /// Delivers what is pending within the bound of an exit. Detached: threads that still run go on meanwhile.
 fn flush(py: Python<'_>) -> PyResult<Bound<'_, PyCFunction>> {
-    PyCFunction::new_closure(py, None, None, |args, _| args.py().detach(exporters::global::shutdown))
+    PyCFunction::new_closure(py, None, None, |args, _| {
+        crate::messaging::close_all(args.py());
+        args.py().detach(exporters::global::shutdown)
+    })
 }
 
 extern "C" fn at_c_exit() {

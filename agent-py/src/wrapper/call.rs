@@ -184,6 +184,49 @@ impl<'py> Call<'py> {
         }
     }
 
+    /// As [`Self::proceed_replacing`]; where the caller did not pass that argument it is passed by keyword.
+    pub fn proceed_passing(
+        &mut self,
+        index: usize,
+        name: &Bound<'py, PyString>,
+        value: &Bound<'py, PyAny>,
+    ) -> PyResult<()> {
+        if index < self.positional() || self.keyword_index(name).is_some() {
+            self.proceed_replacing(index, name, value);
+            return Ok(());
+        }
+        let given = self.keyword_names();
+        let count = given.as_ref().map_or(0, |names| names.len());
+        let names = match &given {
+            None => PyTuple::new(self.py, [name])?,
+            Some(given) => PyTuple::new(
+                self.py,
+                given
+                    .iter()
+                    .chain(std::iter::once(name.clone().into_any()))
+                    .collect::<smallvec::SmallVec<[_; 8]>>(),
+            )?,
+        };
+        let total = self.positional() + count;
+        // One spare place in front: the original may be called with PY_VECTORCALL_ARGUMENTS_OFFSET.
+        let mut args: smallvec::SmallVec<[*mut ffi::PyObject; 10]> =
+            smallvec::SmallVec::with_capacity(total + 2);
+        args.push(ptr::null_mut());
+        if total > 0 {
+            // SAFETY: `args` of the call holds `total` pointers.
+            args.extend_from_slice(unsafe { std::slice::from_raw_parts(self.args, total) });
+        }
+        args.push(value.as_ptr());
+        let own = std::mem::replace(&mut self.kwnames, names.as_ptr());
+        // SAFETY: a copy of the call's own arguments with one more, live, and its name at the end of the names; the
+        // place in front may be written to.
+        unsafe {
+            self.run(args.as_ptr().add(1), self.positional() | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET);
+        }
+        self.kwnames = own;
+        Ok(())
+    }
+
     /// # Safety
     /// `args` and `nargsf` describe a valid vectorcall together with the call's keyword names.
     #[inline]

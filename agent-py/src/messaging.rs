@@ -1,0 +1,278 @@
+//! What messaging libraries share: attributes that a client's spans have in common, and the spans of messages that the
+//! application is working on.
+//!
+//! A message is worked on from its delivery until its consumer is asked for the next one. Its span is in force by value
+//! in the context that asked; nothing tells us when the application leaves its loop half-way. So it ends, whichever
+//! comes first: when the same consumer is asked again in that context, or anywhere once no context holds the span any
+//! more; when the consumer is closed or goes away; when [`MAX_OPEN`] newer ones are open; when the process exits.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use agent_core::fragment::Fragment;
+use agent_core::redact;
+use agent_core::semconv;
+use agent_core::span::{ActiveSpan, SpanKind};
+use pyo3::prelude::*;
+use pyo3::types::{PyAny, PyString, PyWeakrefReference};
+use smallvec::SmallVec;
+
+use crate::current::{self, Span, StoredSpan};
+use crate::ffi::{Held, quiet};
+
+/// An operation of a library, as the conventions name it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// `messaging.system`.
+    pub system: &'static str,
+    /// `messaging.operation.name`, the first word of the span's name.
+    pub name: &'static str,
+    /// `messaging.operation.type`.
+    pub kind: &'static str,
+    /// The port of a server that is named without one.
+    pub default_port: u16,
+}
+
+/// What the spans of one client and one destination have in common.
+#[derive(Default)]
+pub struct Constants<'py> {
+    /// `messaging.destination.name`; none where the span stands for several.
+    pub destination: Option<Bound<'py, PyString>>,
+    /// `messaging.client.id`.
+    pub client: Option<Bound<'py, PyString>>,
+    /// `host:port` of the first server; several are separated by commas.
+    pub server: Option<Bound<'py, PyString>>,
+    /// `messaging.consumer.group.name`.
+    pub group: Option<Bound<'py, PyString>>,
+}
+
+struct Seen {
+    operation: &'static Operation,
+    texts: [Option<Py<PyString>>; 4],
+    fragment: Arc<Fragment>,
+}
+
+const PLACES: usize = 256;
+/// Of longer texts the object is not kept.
+const MAX_KEPT: usize = 1024;
+
+/// By the identity of the text objects, which a place keeps alive, so that no other object can have their address.
+// Never held across a call into Python; contended, it is passed by.
+static SEEN: Mutex<Vec<Option<Seen>>> = Mutex::new(Vec::new());
+
+impl<'py> Constants<'py> {
+    fn texts(&self) -> [Option<&Bound<'py, PyString>>; 4] {
+        [self.destination.as_ref(), self.client.as_ref(), self.server.as_ref(), self.group.as_ref()]
+    }
+
+    /// Names the span and sets these attributes.
+    #[inline]
+    pub fn set(&self, span: &Span<'py>, operation: &'static Operation) {
+        let texts = self.texts();
+        let address =
+            |text: &Option<&Bound<'py, PyString>>| text.map_or(0, |text| text.as_ptr() as usize >> 4);
+        let place = texts.iter().fold(operation.name.len(), |sum, text| sum.wrapping_mul(31) ^ address(text));
+        let place = place % PLACES;
+        if let Ok(seen) = SEEN.try_lock()
+            && let Some(Some(found)) = seen.get(place)
+            && found.operation == operation
+            && found.texts.iter().zip(texts).all(|(kept, text)| match (kept, text) {
+                (Some(kept), Some(text)) => kept.is(text),
+                (None, None) => true,
+                _ => false,
+            })
+        {
+            span.with(|span| span.append(&found.fragment));
+            return;
+        }
+        self.set_new(span, operation, place);
+    }
+
+    #[cold]
+    fn set_new(&self, span: &Span<'py>, operation: &'static Operation, place: usize) {
+        let Some(py) = self.texts().into_iter().flatten().next().map(|text| text.py()) else {
+            span.with(|span| describe(span, operation, [None; 4]));
+            return;
+        };
+        let texts = self.texts();
+        // Surrogates have no UTF-8: such a text is left out.
+        let shown = texts.map(|text| text.and_then(|text| quiet(py, text.to_str())));
+        let fragment = Arc::new(Fragment::new(|span| describe(span, operation, shown)));
+        span.with(|span| span.append(&fragment));
+        // A subclass of str may run code when it goes.
+        let kept = |text: &Bound<'py, PyString>| {
+            text.is_exact_instance_of::<PyString>() && text.len().is_ok_and(|length| length <= MAX_KEPT)
+        };
+        if !texts.into_iter().flatten().all(kept) {
+            return;
+        }
+        let texts = texts.map(|text| text.map(|text| text.clone().unbind()));
+        let fresh = Seen { operation, texts, fragment };
+        let replaced = SEEN.try_lock().ok().and_then(|mut seen| {
+            if seen.is_empty() {
+                seen.resize_with(PLACES, || None);
+            }
+            seen[place].replace(fresh)
+        });
+        // Not by their own drop, which would wait until pyo3 is next entered by a way it knows.
+        for text in replaced.into_iter().flat_map(|old| old.texts).flatten() {
+            drop(text.into_bound(py));
+        }
+    }
+}
+
+fn describe(span: &mut ActiveSpan, operation: &Operation, texts: [Option<&str>; 4]) {
+    let [destination, client, server, group] = texts.map(|text| text.filter(|text| !text.is_empty()));
+    match destination {
+        Some(destination) => span.name_with(|out| {
+            out.extend_from_slice(operation.name.as_bytes());
+            out.push(b' ');
+            out.extend_from_slice(destination.as_bytes());
+        }),
+        None => span.static_name(operation.name),
+    }
+    span.str(&semconv::MESSAGING_SYSTEM, operation.system);
+    span.str(&semconv::MESSAGING_OPERATION_NAME, operation.name);
+    span.str(&semconv::MESSAGING_OPERATION_TYPE, operation.kind);
+    if let Some(destination) = destination {
+        span.str(&semconv::MESSAGING_DESTINATION_NAME, destination);
+    }
+    if let Some(group) = group {
+        span.str(&semconv::MESSAGING_CONSUMER_GROUP_NAME, group);
+    }
+    if let Some(client) = client {
+        span.str(&semconv::MESSAGING_CLIENT_ID, client);
+    }
+    let first = server.and_then(|servers| servers.split(',').next()).unwrap_or_default().trim();
+    let (host, port) = redact::split_host_port(first.rsplit_once("://").map_or(first, |(_, rest)| rest));
+    if !host.is_empty() {
+        span.str(&semconv::SERVER_ADDRESS, host);
+        span.int(&semconv::SERVER_PORT, i64::from(port.unwrap_or(operation.default_port)));
+    }
+}
+
+/// Messages of one consumer that are being worked on at most: one for each thread or task that iterates over it.
+const MAX_OPEN: usize = 64;
+/// Consumers whose spans are followed at most; the spans of others end with the context that they are in force in.
+const MAX_CONSUMERS: usize = 4096;
+
+struct Consumer {
+    /// A weak reference that tells us when the consumer goes.
+    _watch: Held,
+    open: Vec<StoredSpan>,
+}
+
+/// By the consumer's address.
+// Never held across a call into Python; contended (a fork without the GIL), nothing is followed. A span dropped under it
+// runs no Python code.
+static CONSUMERS: Mutex<Option<HashMap<usize, Consumer>>> = Mutex::new(None);
+
+fn with_consumers<R>(work: impl FnOnce(&mut HashMap<usize, Consumer>) -> R) -> Option<R> {
+    Some(work(CONSUMERS.try_lock().ok()?.get_or_insert_default()))
+}
+
+/// Called when a consumer has gone.
+#[pyclass(frozen, module = "remora._native")]
+struct Gone {
+    consumer: usize,
+}
+
+#[pymethods]
+impl Gone {
+    fn __call__(&self, reference: &Bound<'_, PyAny>) {
+        close(reference.py(), self.consumer);
+    }
+}
+
+/// Puts a message's span in force, from now until its consumer is asked for the next one.
+pub fn open<'py>(consumer: &Bound<'py, PyAny>, span: Span<'py>, outer: Option<&Span<'py>>) {
+    let py = consumer.py();
+    let address = consumer.as_ptr() as usize;
+    span.note().subject.store(address, Ordering::Relaxed);
+    span.set_outer(outer);
+    current::set(py, Some(&span));
+    if !span.is_recording() {
+        return;
+    }
+    let room = with_consumers(|all| all.contains_key(&address) || all.len() < MAX_CONSUMERS);
+    if room != Some(true) {
+        return;
+    }
+    let watch = if with_consumers(|all| all.contains_key(&address)) == Some(true) {
+        None
+    } else {
+        let gone = Bound::new(py, Gone { consumer: address });
+        let watch = gone.and_then(|gone| PyWeakrefReference::new_with(consumer, gone));
+        quiet(py, watch).map(|watch| Held::new(watch.as_any()))
+    };
+    let mut ended: SmallVec<[StoredSpan; 4]> = SmallVec::new();
+    with_consumers(|all| {
+        let entry = match (all.entry(address), watch) {
+            (std::collections::hash_map::Entry::Occupied(entry), _) => entry.into_mut(),
+            (std::collections::hash_map::Entry::Vacant(entry), Some(watch)) => {
+                entry.insert(Consumer { _watch: watch, open: Vec::new() })
+            }
+            _ => return,
+        };
+        // Those that no context holds any more, and the oldest of too many.
+        let mut at = 0;
+        while at < entry.open.len() {
+            if entry.open[at].is_shared(py) && entry.open.len() < MAX_OPEN {
+                at += 1;
+            } else {
+                ended.push(entry.open.remove(at));
+            }
+        }
+        entry.open.push(span.store());
+    });
+    ended.iter().for_each(|span| span.get(py).finish());
+}
+
+/// Whether it stands for a message's work, and if so the address of the consumer that gave the message.
+fn consumer_of(span: &Span<'_>) -> Option<usize> {
+    let subject = span.note().subject.load(Ordering::Relaxed);
+    (subject != 0 && span.with(|span| span.kind) == Some(SpanKind::Consumer)).then_some(subject)
+}
+
+/// Ends the work on the message that this consumer gave last in this context, and on messages of other consumers within
+/// it; what was in force outside is in force again.
+pub fn leave(py: Python<'_>, consumer: usize) {
+    let mut inner: SmallVec<[Span<'_>; 2]> = SmallVec::new();
+    let mut at = current::current(py);
+    while let Some(span) = at {
+        let Some(of) = consumer_of(&span) else { return };
+        at = span.outer();
+        inner.push(span);
+        if of == consumer {
+            current::set(py, at.as_ref());
+            break;
+        }
+        if at.is_none() {
+            return;
+        }
+    }
+    for span in &inner {
+        span.finish();
+        let Some(of) = consumer_of(span) else { continue };
+        let ended = with_consumers(|all| {
+            let open = &mut all.get_mut(&of)?.open;
+            open.iter().position(|one| one.holds(span)).map(|at| open.remove(at))
+        });
+        drop(ended);
+    }
+}
+
+/// Ends the work on all messages of a consumer, in whatever context.
+pub fn close(py: Python<'_>, consumer: usize) {
+    leave(py, consumer);
+    if let Some(Some(gone)) = with_consumers(|all| all.remove(&consumer)) {
+        gone.open.iter().for_each(|span| span.get(py).finish());
+    }
+}
+
+/// Ends what is still open, at the exit of the process.
+pub fn close_all(py: Python<'_>) {
+    let all = with_consumers(std::mem::take).unwrap_or_default();
+    all.values().flat_map(|consumer| &consumer.open).for_each(|span| span.get(py).finish());
+}
