@@ -52,6 +52,7 @@ py-test: ## pytest against the installed wheels (after make venvs); PYTEST_ARGS=
 test: ## make lint and every test, against the installed wheels
 	@.ci/pythons
 	@.ci/collector
+	@.ci/servers-sql
 	@$(MAKE) --no-print-directory venvs
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory rust-test

@@ -15,6 +15,8 @@ from support.collector import Collector
 from support.paths import CACHE, ROOT
 from support.process import Env, Result, Service, file_env, remora_run, run_python
 from support.pythons import AVAILABLE, PRIMARY
+from support.servers.mariadb import MariaDB
+from support.servers.postgresql import PostgreSQL
 
 
 @pytest.fixture(scope="session")
@@ -133,6 +135,22 @@ def service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     yield start
     for one in started:
         one.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A PostgreSQL server, the one of the run."""
+    server = PostgreSQL()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDB]:
+    """A MariaDB server, the one of the run."""
+    server = MariaDB()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")
