@@ -57,6 +57,10 @@ pub struct Note {
     pub failed: AtomicBool,
     /// Whether `http.route` is set.
     pub routed: AtomicBool,
+    /// Whether the server's name is set, which an inner layer may know better.
+    pub addressed: AtomicBool,
+    /// Whether the peer's address is set.
+    pub peered: AtomicBool,
     outer: AtomicPtr<SpanObject>,
 }
 
@@ -71,6 +75,8 @@ impl Note {
             streamed: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             routed: AtomicBool::new(false),
+            addressed: AtomicBool::new(false),
+            peered: AtomicBool::new(false),
             outer: AtomicPtr::new(ptr::null_mut()),
         }
     }
@@ -272,17 +278,42 @@ pub fn start_leaf<'py>(
     exit: Exit,
     layer: u8,
 ) -> Option<Span<'py>> {
-    if let Some(parent) = parent
-        && (parent.covers(exit, layer)
-            || !tracer::current().sampler.may_sample_under(parent.with(|span| span.is_sampled())?))
-    {
-        return None;
-    }
-    if parent.is_none() && !tracer::current().sampler.may_sample_root() {
-        tracer::count_sampled_out();
+    if !may_record(parent, exit, layer)? {
         return None;
     }
     start(py, spec, parent).filter(Span::is_recording)
+}
+
+/// Starts the span of an exit inside which an inner layer may want to start another: it is marked, and to be put in
+/// force even where it is not recorded, so that the decision is taken once. `None` where there is nothing to record.
+#[inline]
+pub fn start_exit<'py>(
+    py: Python<'py>,
+    spec: &SpanSpec,
+    parent: &Option<Span<'py>>,
+    exit: Exit,
+    layer: u8,
+) -> Option<Span<'py>> {
+    if !may_record(parent, exit, layer)? {
+        return None;
+    }
+    let span = start(py, spec, parent)?;
+    span.mark(exit, layer);
+    Some(span)
+}
+
+/// Whether an exit can be recorded at all; asked before an id is drawn for it. `None` where that cannot be told.
+#[inline]
+pub fn may_record(parent: &Option<Span<'_>>, exit: Exit, layer: u8) -> Option<bool> {
+    if let Some(parent) = parent {
+        let sampled = parent.with(|span| span.is_sampled())?;
+        return Some(!parent.covers(exit, layer) && tracer::current().sampler.may_sample_under(sampled));
+    }
+    if !tracer::current().sampler.may_sample_root() {
+        tracer::count_sampled_out();
+        return Some(false);
+    }
+    Some(true)
 }
 
 /// Starts a span under a parent that is not in a context variable.

@@ -48,7 +48,6 @@ pub enum Hook {
     /// Around a synchronous call.
     Call(CallHook),
     /// Around a coroutine.
-    #[expect(dead_code, reason = "the asynchronous libraries come with the next issue")]
     Async(AsyncHook),
 }
 
@@ -56,6 +55,16 @@ impl Target {
     /// A synchronous target that every supported release has.
     pub const fn call(module: &'static str, attribute: &'static str, hook: CallHook) -> Self {
         Self { module, attribute, hook: Hook::Call(hook), optional: false }
+    }
+
+    /// A coroutine function that every supported release has.
+    pub const fn coroutine(module: &'static str, attribute: &'static str, hook: AsyncHook) -> Self {
+        Self { module, attribute, hook: Hook::Async(hook), optional: false }
+    }
+
+    /// It, where some releases have it.
+    pub const fn optional(self) -> Self {
+        Self { optional: true, ..self }
     }
 }
 

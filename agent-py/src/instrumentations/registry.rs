@@ -12,7 +12,9 @@ macro_rules! libraries {
 
 libraries! {
     flask = "flask.rs";
+    psycopg = "psycopg.rs";
     requests = "requests.rs";
+    sqlalchemy = "sqlalchemy.rs";
     sqlite3 = "sqlite3.rs";
     threading = "threading.rs";
 }
