@@ -55,6 +55,7 @@ test: ## make lint and every test, against the installed wheels
 	@.ci/servers-redis
 	@.ci/servers-mongo
 	@.ci/servers-kafka
+	@.ci/servers-sql
 	@$(MAKE) --no-print-directory venvs
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory rust-test

@@ -18,6 +18,8 @@ from support.pythons import AVAILABLE, PRIMARY
 from support.servers.redis import Cluster as RedisCluster
 from support.servers.redis import Redis
 from support.servers.kafka import Kafka
+from support.servers.mariadb import MariaDB
+from support.servers.postgresql import PostgreSQL
 
 
 @pytest.fixture(scope="session")
@@ -160,6 +162,22 @@ def service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     yield start
     for one in started:
         one.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A PostgreSQL server, the one of the run."""
+    server = PostgreSQL()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDB]:
+    """A MariaDB server, the one of the run."""
+    server = MariaDB()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

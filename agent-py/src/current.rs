@@ -57,6 +57,10 @@ pub struct Note {
     pub failed: AtomicBool,
     /// Whether `http.route` is set.
     pub routed: AtomicBool,
+    /// Whether the server's name is set, which an inner layer may know better.
+    pub addressed: AtomicBool,
+    /// Whether the peer's address is set.
+    pub peered: AtomicBool,
     outer: AtomicPtr<SpanObject>,
 }
 
@@ -71,6 +75,8 @@ impl Note {
             streamed: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             routed: AtomicBool::new(false),
+            addressed: AtomicBool::new(false),
+            peered: AtomicBool::new(false),
             outer: AtomicPtr::new(ptr::null_mut()),
         }
     }
@@ -309,18 +315,41 @@ pub fn start_leaf<'py>(
     exit: Exit,
     layer: u8,
 ) -> Option<Span<'py>> {
-    if parent.as_ref().is_some_and(|parent| parent.covers(exit, layer)) {
+    if !may_record(parent, exit, layer) {
         return None;
     }
-    match may_sample(parent) {
-        Ok(true) => {}
-        Ok(false) => return None,
-        Err(()) => {
-            tracer::count_sampled_out();
-            return None;
-        }
-    }
     start(py, spec, parent).filter(Span::is_recording)
+}
+
+/// Starts the span of an exit inside which an inner layer may want to start another: it is marked, and to be put in
+/// force even where it is not recorded, so that the decision is taken once. `None` where there is nothing to record.
+#[inline]
+pub fn start_exit<'py>(
+    py: Python<'py>,
+    spec: &SpanSpec,
+    parent: &Option<Span<'py>>,
+    exit: Exit,
+    layer: u8,
+) -> Option<Span<'py>> {
+    if !may_record(parent, exit, layer) {
+        return None;
+    }
+    let span = start(py, spec, parent)?;
+    span.mark(exit, layer);
+    Some(span)
+}
+
+/// Whether an exit can be recorded at all; asked before an id is drawn for it. A trace that the sampler leaves out is
+/// counted.
+#[inline]
+pub fn may_record(parent: &Option<Span<'_>>, exit: Exit, layer: u8) -> bool {
+    if parent.as_ref().is_some_and(|parent| parent.covers(exit, layer)) {
+        return false;
+    }
+    may_sample(parent).unwrap_or_else(|()| {
+        tracer::count_sampled_out();
+        false
+    })
 }
 
 /// Starts a span under a parent that is not in a context variable.

@@ -17,6 +17,9 @@ use crate::old_names;
 /// The layer of a driver. A library above it has a higher number; then the driver makes no span.
 pub const DRIVER: u8 = 1;
 
+/// The layer of what stands on a driver and makes the spans in its stead.
+pub const TOOLKIT: u8 = 2;
+
 /// Of a longer statement the head is shown.
 const MAX_STATEMENT: usize = 32 * 1024;
 /// Of a longer one the text object is not kept.
@@ -42,45 +45,69 @@ struct Seen {
 /// parameters is kept, since its values are not in it.
 #[inline]
 pub fn set_statement(span: &Span<'_>, sql: &Bound<'_, PyString>, dialect: Dialect, parameterised: bool) {
-    let place = (sql.as_ptr() as usize >> 4) % PLACES;
+    let append = |fragment: &Arc<Fragment>| {
+        span.with(|span| span.append(fragment));
+    };
+    if with_seen(sql, dialect, parameterised, append).is_none()
+        && let Some(fragment) = new_statement(sql, dialect, parameterised)
+    {
+        append(&fragment);
+    }
+}
+
+/// What [`set_statement`] sets, for a span that starts later.
+pub fn statement(sql: &Bound<'_, PyString>, dialect: Dialect, parameterised: bool) -> Option<Arc<Fragment>> {
+    with_seen(sql, dialect, parameterised, Arc::clone).or_else(|| new_statement(sql, dialect, parameterised))
+}
+
+/// As [`statement`], of text that the application holds in another form.
+pub fn statement_of(text: &str, dialect: Dialect, parameterised: bool) -> Fragment {
+    let analysis = STATEMENTS.get(text, dialect, MAX_STATEMENT);
+    let shown = if parameterised { text } else { &analysis.sanitized };
+    Fragment::new(|span| describe(span, &analysis, shown))
+}
+
+fn place_of(sql: &Bound<'_, PyString>) -> usize {
+    (sql.as_ptr() as usize >> 4) % PLACES
+}
+
+#[inline]
+fn with_seen<R>(
+    sql: &Bound<'_, PyString>,
+    dialect: Dialect,
+    parameterised: bool,
+    work: impl FnOnce(&Arc<Fragment>) -> R,
+) -> Option<R> {
     if let Ok(seen) = SEEN.try_lock()
-        && let Some(Some(found)) = seen.get(place)
+        && let Some(Some(found)) = seen.get(place_of(sql))
         && found.text.is(sql)
         && found.dialect == dialect
         && found.parameterised == parameterised
     {
-        span.with(|span| span.append(&found.fragment));
-        return;
+        return Some(work(&found.fragment));
     }
-    set_new_statement(span, sql, dialect, parameterised, place);
+    None
 }
 
 #[cold]
-fn set_new_statement(
-    span: &Span<'_>,
-    sql: &Bound<'_, PyString>,
-    dialect: Dialect,
-    parameterised: bool,
-    place: usize,
-) {
+fn new_statement(sql: &Bound<'_, PyString>, dialect: Dialect, parameterised: bool) -> Option<Arc<Fragment>> {
     // Surrogates have no UTF-8: such a statement shows nothing.
-    let Some(text) = quiet(sql.py(), sql.to_str()) else { return };
-    let analysis = STATEMENTS.get(text, dialect, MAX_STATEMENT);
-    let shown = if parameterised { text } else { &analysis.sanitized };
-    let fragment = Arc::new(Fragment::new(|span| describe(span, &analysis, shown)));
-    span.with(|span| span.append(&fragment));
+    let text = quiet(sql.py(), sql.to_str())?;
+    let fragment = Arc::new(statement_of(text, dialect, parameterised));
     // A subclass of str may run code when it goes.
     if sql.is_exact_instance_of::<PyString>() && text.len() <= MAX_KEPT {
-        let fresh = Seen { text: sql.clone().unbind(), dialect, parameterised, fragment };
+        let fresh =
+            Seen { text: sql.clone().unbind(), dialect, parameterised, fragment: Arc::clone(&fragment) };
         let replaced = SEEN.try_lock().ok().and_then(|mut seen| {
             if seen.is_empty() {
                 seen.resize_with(PLACES, || None);
             }
-            seen[place].replace(fresh)
+            seen[place_of(sql)].replace(fresh)
         });
         // Not by its own drop, which would wait until pyo3 is next entered by a way it knows.
         drop(replaced.map(|old| old.text.into_bound(sql.py())));
     }
+    Some(fragment)
 }
 
 fn describe(span: &mut ActiveSpan, analysis: &Analysis, shown: &str) {
@@ -113,4 +140,62 @@ pub fn set_error(span: &Span<'_>, error: &Bound<'_, PyAny>, code: &Bound<'_, PyS
         // The message may quote the statement's literals: it stays out.
         exception::set_error(span, &type_name, "");
     });
+}
+
+/// Sets status, and the code of the database's answer as `error.type` and `db.response.status_code`; without a code the
+/// exception's class is the type. A call that was cancelled has not failed.
+#[cold]
+pub fn set_error_code(span: &Span<'_>, error: &Bound<'_, PyAny>, code: Option<&str>) {
+    if exception::is_cancellation(error) {
+        return;
+    }
+    let type_name = if code.is_some() { String::new() } else { exception::type_name(error) };
+    span.with(|span| {
+        if let Some(code) = code {
+            span.str(&semconv::DB_RESPONSE_STATUS_CODE, code);
+        }
+        // The message may quote the statement's literals: it stays out.
+        exception::set_error(span, code.unwrap_or(&type_name), "");
+    });
+}
+
+/// Where a database is, as attributes: `db.namespace`, `server.address` and, unless it is the system's default,
+/// `server.port`.
+pub struct Place<'a> {
+    /// The database's name; may be empty.
+    pub namespace: &'a str,
+    /// Host name, address or socket path; may be empty.
+    pub address: &'a str,
+    /// The port; of a socket none.
+    pub port: Option<u16>,
+    /// The system's own port.
+    pub default_port: u16,
+}
+
+impl Place<'_> {
+    /// Sets them.
+    pub fn describe(&self, span: &mut ActiveSpan) {
+        let old_names = old_names::database();
+        if !self.namespace.is_empty() {
+            span.str(&semconv::DB_NAMESPACE, self.namespace);
+            if old_names {
+                span.str(&old_names::DB_NAME, self.namespace);
+            }
+        }
+        if self.address.is_empty() {
+            return;
+        }
+        span.str(&semconv::SERVER_ADDRESS, self.address);
+        if old_names {
+            span.str(&old_names::NET_PEER_NAME, self.address);
+        }
+        if let Some(port) = self.port {
+            if port != self.default_port {
+                span.int(&semconv::SERVER_PORT, i64::from(port));
+            }
+            if old_names {
+                span.int(&old_names::NET_PEER_PORT, i64::from(port));
+            }
+        }
+    }
 }

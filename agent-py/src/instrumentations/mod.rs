@@ -62,6 +62,11 @@ impl Target {
     pub const fn coroutine(module: &'static str, attribute: &'static str, hook: AsyncHook) -> Self {
         Self { module, attribute, hook: Hook::Async(hook), optional: false }
     }
+
+    /// It, where some releases have it.
+    pub const fn optional(self) -> Self {
+        Self { optional: true, ..self }
+    }
 }
 
 const WRAPPED: &str = "is wrapped already";

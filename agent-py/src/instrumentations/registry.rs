@@ -14,9 +14,11 @@ libraries! {
     flask = "flask.rs";
     httpx = "httpx.rs";
     kafka = "kafka.rs";
+    psycopg = "psycopg.rs";
     pymongo = "pymongo.rs";
     redis = "redis.rs";
     requests = "requests.rs";
+    sqlalchemy = "sqlalchemy.rs";
     sqlite3 = "sqlite3.rs";
     threading = "threading.rs";
     urllib3 = "urllib3.rs";

@@ -14,7 +14,7 @@ use agent_core::span::{SpanKind, SpanSpec};
 use agent_core::sql::Dialect;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyString};
 
 use crate::breaker::Breaker;
 use crate::current::{self, Exit};
@@ -22,6 +22,7 @@ use crate::database;
 use crate::ffi::quiet;
 use crate::http;
 use crate::instrumentations::{Instrumentation, Target};
+use crate::objects::length;
 use crate::old_names;
 use crate::suppression::{self, Of};
 use crate::wrapper::{Call, HookResult};
@@ -120,7 +121,7 @@ fn path_text(path: &Bound<'_, PyAny>) -> Option<String> {
 }
 
 /// The file's name without its folder; empty for a database in memory.
-fn namespace(database: &str) -> Cow<'_, str> {
+pub fn namespace(database: &str) -> Cow<'_, str> {
     let path = match database.strip_prefix("file:") {
         None => Cow::Borrowed(database),
         Some(uri) => {
@@ -240,16 +241,4 @@ fn statement(call: &mut Call<'_>, owner: Owner, kind: Kind) -> HookResult {
     }
     span.finish();
     Ok(())
-}
-
-/// The length of a container of the interpreter's own; asking another one would run the application's code.
-#[inline]
-fn length(value: &Bound<'_, PyAny>) -> Option<usize> {
-    if let Ok(tuple) = value.cast_exact::<PyTuple>() {
-        Some(tuple.len())
-    } else if let Ok(list) = value.cast_exact::<PyList>() {
-        Some(list.len())
-    } else {
-        value.cast_exact::<PyDict>().ok().map(|dict| dict.len())
-    }
 }

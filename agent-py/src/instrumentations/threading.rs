@@ -24,6 +24,8 @@ pub static LIBRARY: Instrumentation = Instrumentation {
         Target::call("threading", "Thread.start", start),
         Target::call("threading", "Thread._bootstrap_inner", bootstrap),
         Target::call("concurrent.futures.thread", "ThreadPoolExecutor.submit", submit),
+        // Each of its connections has a thread of its own, which lives longer than what starts it.
+        Target::call("aiosqlite.core", "Connection._execute", hand_over).optional(),
     ],
 };
 
@@ -70,13 +72,16 @@ fn bootstrap(call: &mut Call<'_>) -> HookResult {
 }
 
 /// A piece of work that runs under the span in force where it was submitted.
-struct Work(StoredSpan);
+struct Work(Option<StoredSpan>);
 
 impl Behaviour for Work {
     fn call(&self, call: &mut Call<'_>) -> HookResult {
         let py = call.py();
-        let span = self.0.get(py);
-        let _entered = span.enter(current::current(py));
+        let outside = current::current(py);
+        let _entered = match &self.0 {
+            Some(span) => span.get(py).enter(outside),
+            None => current::hide(py, outside),
+        };
         call.proceed();
         Ok(())
     }
@@ -86,9 +91,18 @@ fn submit(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
     let Some(span) = current::current(py) else { return Ok(()) };
     let Some(function) = call.arg(1).map(|function| function.to_owned()) else { return Ok(()) };
-    let work = wrapper::wrap(&function, None, Some(Box::new(Work(span.clone().store()))), &LIBRARY.breaker)?;
+    let work = wrapper::wrap(&function, None, Some(Box::new(Work(Some(span.clone().store())))), &LIBRARY.breaker)?;
     // A worker thread that this call starts serves other work later: it inherits nothing.
     let _hidden = current::hide(py, Some(span));
     call.proceed_replacing(1, intern!(py, "fn"), &work);
+    Ok(())
+}
+
+fn hand_over(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    let Some(function) = call.arg(1).map(|function| function.to_owned()) else { return Ok(()) };
+    let span = current::current(py).map(current::Span::store);
+    let work = wrapper::wrap(&function, None, Some(Box::new(Work(span))), &LIBRARY.breaker)?;
+    call.proceed_replacing(1, pyo3::intern!(py, "fn"), &work);
     Ok(())
 }

@@ -19,7 +19,6 @@ use super::delegate::{self, Delegate};
 use super::function::guarded;
 use super::strand::{Start, Step, Strand};
 use crate::breaker::Breaker;
-use crate::current;
 use crate::ffi::{clear_field, fastcall, method, slot, vectorcall_method};
 
 #[repr(C)]
@@ -158,7 +157,7 @@ impl Awaitable {
             let start = (*of).start.take();
             if let Some(start) = start.filter(|_| !(*this).closing) {
                 guarded((*of).breaker, || {
-                    (*of).strand = Strand::of(start.start(py, &current::current(py)));
+                    (*of).strand = Strand::begin(start, py);
                     Ok(())
                 });
             }
@@ -169,6 +168,8 @@ impl Awaitable {
                     (*of).active = 0;
                     if (*this).closing {
                         Strand::end(&raw mut (*of).strand, py, None);
+                    } else {
+                        Strand::yielded(&raw mut (*of).strand, py);
                     }
                 }
                 Step::Raised(raised) => {

@@ -18,7 +18,6 @@ use super::delegate::{self, Delegate};
 use super::function::{Behaviour, guarded};
 use super::strand::{Start, Step, Strand};
 use crate::breaker::Breaker;
-use crate::current;
 use crate::ffi::{clear_field, fastcall, method, slot};
 
 /// Around a function that returns generators, of either kind.
@@ -39,20 +38,30 @@ impl Behaviour for Generators {
         let py = call.py();
         call.proceed();
         let Some(result) = call.result() else { return Ok(()) };
-        // SAFETY: a live object.
-        let (sync, asynchronous) = unsafe {
-            (ffi::PyGen_CheckExact(result.as_ptr()) != 0, ffi::PyAsyncGen_CheckExact(result.as_ptr()) != 0)
-        };
-        let start = || Arc::clone(&self.start);
-        let made = if sync || is_generator(&result) {
-            wrap(py, &result, start(), self.breaker)?
-        } else if asynchronous || async_generator::is_async_generator(&result) {
-            async_generator::wrap(py, &result, start(), self.breaker)?
-        } else {
-            return Ok(());
-        };
-        call.replace_result(made);
+        if let Some(made) = follow_generator(py, &result, || Arc::clone(&self.start), self.breaker)? {
+            call.replace_result(made);
+        }
         Ok(())
+    }
+}
+
+/// What stands for a generator, of either kind, and has a span around its steps; `None` for anything else.
+pub fn follow_generator<'py>(
+    py: Python<'py>,
+    generator: &Bound<'py, PyAny>,
+    start: impl FnOnce() -> Arc<dyn Start>,
+    breaker: &'static Breaker,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    // SAFETY: a live object.
+    let (sync, asynchronous) = unsafe {
+        (ffi::PyGen_CheckExact(generator.as_ptr()) != 0, ffi::PyAsyncGen_CheckExact(generator.as_ptr()) != 0)
+    };
+    if sync || is_generator(generator) {
+        wrap(py, generator, start(), breaker).map(Some)
+    } else if asynchronous || async_generator::is_async_generator(generator) {
+        async_generator::wrap(py, generator, start(), breaker).map(Some)
+    } else {
+        Ok(None)
     }
 }
 
@@ -110,14 +119,14 @@ impl Generator {
             let again = (*this).strand.is_running();
             if let Some(start) = (*this).start.take() {
                 guarded((*this).breaker, || {
-                    (*this).strand = Strand::of(start.start(py, &current::current(py)));
+                    (*this).strand = Strand::begin(start, py);
                     Ok(())
                 });
             }
             let step = Strand::step(&raw mut (*this).strand, py, || work(inner.as_ptr()));
             if !again {
                 match &step {
-                    Step::Yielded(_) => {}
+                    Step::Yielded(_) => Strand::yielded(&raw mut (*this).strand, py),
                     Step::Returned(_) => Strand::end(&raw mut (*this).strand, py, None),
                     Step::Raised(raised) => guarded((*this).breaker, || {
                         Strand::end(&raw mut (*this).strand, py, Some(&raised.value(py)));

@@ -21,7 +21,7 @@ pub use body::wrap_body;
 pub use call::{Call, CallHook, HookResult};
 pub use coroutine::{AsyncHook, Coroutines, Flight, Flights, wrap_async};
 pub use function::{Behaviour, disarm, guarded, is_wrapper, wrap};
-pub use generator::Generators;
+pub use generator::{Generators, follow_generator};
 pub use outcome::{leave, record};
 pub use strand::Start;
 

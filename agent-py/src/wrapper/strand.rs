@@ -4,6 +4,7 @@
 //! token outlives one step.
 
 use std::ptr;
+use std::sync::Arc;
 
 use agent_core::span::SpanSpec;
 use pyo3::exceptions::PyStopIteration;
@@ -19,6 +20,16 @@ use crate::ffi::{Raised, iter_send, quiet, vectorcall_method};
 pub trait Start: Send + Sync {
     /// A span under `parent`, or none.
     fn start<'py>(&self, py: Python<'py>, parent: &Option<Span<'py>>) -> Option<Span<'py>>;
+
+    /// Whether it ends when the first value is there; what happens later is not its.
+    fn ends_with_first(&self) -> bool {
+        false
+    }
+
+    /// Records what the generator raised.
+    fn fail(&self, span: &Span<'_>, error: &Bound<'_, PyAny>) {
+        record(span, error);
+    }
 }
 
 impl Start for SpanSpec {
@@ -170,11 +181,32 @@ pub(super) struct Strand {
     inside: Option<StoredSpan>,
     /// A step is on its way.
     running: bool,
+    /// What made the span, where that says how it ends.
+    how: Option<Arc<dyn Start>>,
 }
 
 impl Strand {
     pub(super) fn of(span: Option<Span<'_>>) -> Self {
-        Self { span: span.map(Span::store), inside: None, running: false }
+        Self { span: span.map(Span::store), ..Self::default() }
+    }
+
+    /// With the span that `start` makes here and now.
+    pub(super) fn begin(start: Arc<dyn Start>, py: Python<'_>) -> Self {
+        let span = start.start(py, &current::current(py));
+        Self { span: span.map(Span::store), how: Some(start), ..Self::default() }
+    }
+
+    /// A value is there.
+    ///
+    /// # Safety
+    /// As for [`Self::end`].
+    pub(super) unsafe fn yielded(this: *mut Self, py: Python<'_>) {
+        // SAFETY: by this function's contract.
+        unsafe {
+            if (*this).span.is_some() && (*this).how.as_ref().is_some_and(|how| how.ends_with_first()) {
+                Self::end(this, py, None);
+            }
+        }
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -215,8 +247,10 @@ impl Strand {
             drop((*this).inside.take());
             if let Some(span) = (*this).span.take() {
                 let span = span.get(py);
-                if let Some(error) = error {
-                    record(&span, error);
+                match (error, (*this).how.take()) {
+                    (Some(error), Some(how)) => how.fail(&span, error),
+                    (Some(error), None) => record(&span, error),
+                    (None, _) => {}
                 }
                 span.finish();
             }

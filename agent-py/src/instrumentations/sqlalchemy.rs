@@ -1,0 +1,278 @@
+//! SQLAlchemy: one CLIENT span for each statement that a dialect hands to its driver.
+//!
+//! It owns the span: a driver below that we hook too makes none and adds what only it knows. The hooks are on the
+//! dialects' last step, so that engines of every making, events, batches and asynchronous engines (whose drivers run in
+//! greenlets of the same context) come by here.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use agent_core::Key;
+use agent_core::fragment::Fragment;
+use agent_core::semconv;
+use agent_core::span::{SpanKind, SpanSpec};
+use agent_core::sql::Dialect;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyAny, PyInt, PyString, PyTuple};
+
+use super::sqlite3;
+use crate::breaker::Breaker;
+use crate::current::{self, Exit, Span};
+use crate::database::{self, Place, TOOLKIT};
+use crate::exception;
+use crate::ffi::quiet;
+use crate::instrumentations::{Instrumentation, Target};
+use crate::objects::{attribute, length, text};
+use crate::old_names;
+use crate::remembered::Remembered;
+use crate::suppression::{self, Of};
+use crate::wrapper::{Call, HookResult};
+
+/// The library.
+pub static LIBRARY: Instrumentation = Instrumentation {
+    name: "sqlalchemy",
+    distribution: "SQLAlchemy",
+    breaker: Breaker::new("sqlalchemy"),
+    targets: &[
+        Target::call("sqlalchemy.engine.default", "DefaultDialect.do_execute", execute),
+        Target::call("sqlalchemy.engine.default", "DefaultDialect.do_executemany", executemany),
+        Target::call("sqlalchemy.engine.default", "DefaultDialect.do_execute_no_params", execute_no_params),
+        // Dialects with a way of their own; some call the default's, which then makes no second span.
+        Target::call("sqlalchemy.dialects.mssql.pyodbc", "MSDialect_pyodbc.do_executemany", executemany)
+            .optional(),
+        Target::call("sqlalchemy.dialects.mysql.mysqldb", "MySQLDialect_mysqldb.do_executemany", executemany)
+            .optional(),
+        Target::call(
+            "sqlalchemy.dialects.oracle.cx_oracle",
+            "OracleDialect_cx_oracle.do_executemany",
+            executemany,
+        )
+        .optional(),
+        Target::call(
+            "sqlalchemy.dialects.postgresql.psycopg2",
+            "PGDialect_psycopg2.do_executemany",
+            executemany,
+        )
+        .optional(),
+    ],
+};
+
+static SCOPE: Key = Key::new("remora.sqlalchemy");
+static SPEC: SpanSpec = SpanSpec { name: "sql", kind: SpanKind::Client, scope: &SCOPE };
+
+/// What never changes for a dialect object: each belongs to one engine and those made of it.
+struct Known {
+    fragment: Fragment,
+    dialect: Dialect,
+    /// Whether the engine's URL says where the database is.
+    addressed: bool,
+}
+
+static ENGINES: Remembered<Arc<Known>> = Remembered::new();
+
+#[cold]
+fn read(dialect: &Bound<'_, PyAny>, context: Option<Bound<'_, PyAny>>) -> Option<Arc<Known>> {
+    let py = dialect.py();
+    let name = attribute(dialect, intern!(py, "name"));
+    let name = text(&name).unwrap_or("other_sql");
+    let system = system_name(name);
+    let url = context
+        .and_then(|context| attribute(&context, intern!(py, "root_connection")))
+        .and_then(|connection| attribute(&connection, intern!(py, "engine")))
+        .and_then(|engine| attribute(&engine, intern!(py, "url")))?;
+    let namespace = attribute(&url, intern!(py, "database"));
+    let namespace = match text(&namespace).unwrap_or_default() {
+        file if system == "sqlite" => sqlite3::namespace(file),
+        other => Cow::Borrowed(other),
+    };
+    let host = attribute(&url, intern!(py, "host"));
+    let port: Option<u16> = attribute(&url, intern!(py, "port")).and_then(|port| quiet(py, port.extract()));
+    let default_port = default_port(system);
+    let place = Place {
+        namespace: &namespace,
+        address: text(&host).unwrap_or_default(),
+        port: port.or(Some(default_port)).filter(|port| *port > 0),
+        default_port,
+    };
+    let fragment = Fragment::new(|span| {
+        span.name(system);
+        span.str(&semconv::DB_SYSTEM_NAME, system);
+        if old_names::database() {
+            span.str(&old_names::DB_SYSTEM, system);
+        }
+        place.describe(span);
+    });
+    let addressed = !place.address.is_empty() || system == "sqlite";
+    Some(Arc::new(Known { fragment, dialect: Dialect::from_name(system), addressed }))
+}
+
+/// SQLAlchemy's names of systems where the conventions have others.
+fn system_name(dialect: &str) -> &str {
+    match dialect {
+        "mssql" => "microsoft.sql_server",
+        "oracle" => "oracle.db",
+        "redshift" => "aws.redshift",
+        "spanner" => "gcp.spanner",
+        "hana" => "sap.hana",
+        "db2" | "ibm_db_sa" => "ibm.db2",
+        "firebird" => "firebirdsql",
+        "teradatasql" => "teradata",
+        other => other,
+    }
+}
+
+fn default_port(system: &str) -> u16 {
+    match system {
+        "postgresql" => 5432,
+        "mysql" | "mariadb" => 3306,
+        "microsoft.sql_server" => 1433,
+        "oracle.db" => 1521,
+        "cockroachdb" => 26257,
+        "aws.redshift" => 5439,
+        _ => 0,
+    }
+}
+
+fn execute(call: &mut Call<'_>) -> HookResult {
+    statement(call, Kind::One)
+}
+
+fn executemany(call: &mut Call<'_>) -> HookResult {
+    statement(call, Kind::Many)
+}
+
+fn execute_no_params(call: &mut Call<'_>) -> HookResult {
+    statement(call, Kind::NoParameters)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    One,
+    Many,
+    NoParameters,
+}
+
+/// `(dialect, cursor, statement, parameters, context)`, without parameters `(dialect, cursor, statement, context)`.
+fn statement(call: &mut Call<'_>, kind: Kind) -> HookResult {
+    let py = call.py();
+    if suppression::suppressed(py, Of::Any) {
+        return Ok(());
+    }
+    let parent = current::current(py);
+    // Of a dialect that calls the default's method, this is the inner call.
+    if parent.as_ref().is_some_and(|parent| parent.covers(Exit::Database, TOOLKIT - 1)) {
+        return Ok(());
+    }
+    let Some(span) = current::start_exit(py, &SPEC, &parent, Exit::Database, TOOLKIT) else {
+        return Ok(());
+    };
+    let recording = span.is_recording();
+    if recording {
+        describe(call, &span, kind);
+    }
+    let entered = span.enter(parent);
+    call.proceed();
+    drop(entered);
+    if recording {
+        if let Some(error) = call.error() {
+            fail(&span, &error);
+        }
+        span.finish();
+    }
+    // Whoever still has it as a parent makes spans of their own.
+    span.unmark();
+    Ok(())
+}
+
+fn describe(call: &Call<'_>, span: &Span<'_>, kind: Kind) {
+    let py = call.py();
+    let (parameters, context) = match kind {
+        Kind::NoParameters => (None, call.argument(3, intern!(py, "context"))),
+        _ => (call.argument(3, intern!(py, "parameters")), call.argument(4, intern!(py, "context"))),
+    };
+    let context = context.filter(|context| !context.is_none());
+    let size = parameters.as_ref().and_then(|parameters| length(parameters));
+    let known = call
+        .arg(0)
+        .and_then(|dialect| ENGINES.get(&dialect, || read(&dialect, context.map(|context| context.to_owned()))));
+    let mut dialect = Dialect::Generic;
+    if let Some(known) = &known {
+        dialect = known.dialect;
+        span.with(|span| span.append(&known.fragment));
+        if known.addressed {
+            span.note().addressed.store(true, Ordering::Relaxed);
+        }
+    }
+    let sql = call.argument(2, intern!(py, "statement"));
+    if let Some(Ok(sql)) = sql.as_ref().map(|sql| sql.cast::<PyString>()) {
+        let parameterised = match kind {
+            Kind::Many => true,
+            Kind::One => parameters.as_ref().is_some_and(|parameters| !parameters.is_none()) && size != Some(0),
+            Kind::NoParameters => false,
+        };
+        database::set_statement(span, &sql, dialect, parameterised);
+    }
+    let batch = match kind {
+        Kind::Many => size.filter(|size| *size != 1),
+        Kind::One if size > Some(1) => rows_of_a_batch(context.as_deref(), size),
+        _ => None,
+    };
+    if let Some(batch) = batch {
+        span.with(|span| span.int(&semconv::DB_OPERATION_BATCH_SIZE, batch as i64));
+    }
+}
+
+/// How many rows one statement of an "insertmanyvalues" stands for: it has the parameters of as many.
+fn rows_of_a_batch(context: Option<&Bound<'_, PyAny>>, size: Option<usize>) -> Option<usize> {
+    let context = context?;
+    let py = context.py();
+    let style = attribute(context, intern!(py, "execute_style"))?;
+    let style = attribute(&style, intern!(py, "name"));
+    if text(&style) != Some("INSERTMANYVALUES") {
+        return None;
+    }
+    let rows = attribute(context, intern!(py, "parameters"))?;
+    let one = length(&quiet(py, rows.get_item(0))?).filter(|one| *one > 0)?;
+    let rows = size?;
+    (rows % one == 0).then_some(rows / one).filter(|rows| *rows > 1)
+}
+
+/// The code that the database answered with, by the names that drivers have for it.
+#[cold]
+fn fail(span: &Span<'_>, error: &Bound<'_, PyAny>) {
+    let py = error.py();
+    for name in [intern!(py, "sqlstate"), intern!(py, "pgcode")] {
+        let code = attribute(error, name);
+        if let Some(code) = text(&code) {
+            return database::set_error_code(span, error, Some(code));
+        }
+    }
+    if attribute(error, intern!(py, "sqlite_errorname")).is_some() {
+        return database::set_error(span, error, intern!(py, "sqlite_errorname"));
+    }
+    let first = attribute(error, intern!(py, "args"))
+        .and_then(|args| args.cast_into::<PyTuple>().ok())
+        .and_then(|args| quiet(py, args.get_item(0)));
+    let code = first.and_then(|first| answer_code(error, &first));
+    database::set_error_code(span, error, code.as_deref());
+}
+
+/// Drivers put it first: MySQL's the number, Oracle's an object with the whole code, ODBC's the SQLSTATE.
+fn answer_code(error: &Bound<'_, PyAny>, first: &Bound<'_, PyAny>) -> Option<String> {
+    let py = error.py();
+    // Any other exception's first argument is anything.
+    let class = exception::type_name(error);
+    let package = class.split('.').next().unwrap_or_default();
+    match package {
+        "pymysql" | "MySQLdb" | "_mysql_exceptions" | "asyncmy" | "aiomysql" | "mariadb" | "pymssql" => {
+            quiet(py, first.cast::<PyInt>().ok()?.extract::<i64>()).map(|code| code.to_string())
+        }
+        "oracledb" | "cx_Oracle" => {
+            text(&attribute(first, intern!(py, "full_code"))).map(str::to_owned)
+        }
+        "pyodbc" => text(&Some(first.clone())).filter(|code| code.len() == 5).map(str::to_owned),
+        _ => None,
+    }
+}

@@ -1,0 +1,64 @@
+//! What is known of objects of the application (a connection, an engine) without keeping them alive.
+//!
+//! A place is found by the object's address; that the object there is still the same one, a weak reference shows.
+
+use std::sync::Mutex;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyAny, PyWeakrefMethods, PyWeakrefReference};
+
+use crate::ffi::quiet;
+
+/// Some values by the identity of an object. Two objects that fall on one place take turns.
+// The lock is never held across a call into Python that could run code; contended, it is passed by.
+pub struct Remembered<T: 'static> {
+    places: Mutex<Vec<Option<Place<T>>>>,
+}
+
+struct Place<T> {
+    address: usize,
+    object: Py<PyWeakrefReference>,
+    value: T,
+}
+
+const PLACES: usize = 512;
+
+impl<T: Clone> Remembered<T> {
+    /// Nothing yet.
+    pub const fn new() -> Self {
+        Self { places: Mutex::new(Vec::new()) }
+    }
+
+    /// What is known of `object`; else what `read` finds out, which is kept if it finds anything.
+    #[inline]
+    pub fn get(&self, object: &Bound<'_, PyAny>, read: impl FnOnce() -> Option<T>) -> Option<T> {
+        let address = object.as_ptr() as usize;
+        let place = (address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) % PLACES;
+        if let Ok(places) = self.places.try_lock()
+            && let Some(Some(found)) = places.get(place)
+            && found.address == address
+            // What is alive at this address is `object`; a reference to what was there before is dead.
+            && found.object.bind(object.py()).upgrade().is_some()
+        {
+            return Some(found.value.clone());
+        }
+        let value = read()?;
+        self.keep(object, place, value.clone());
+        Some(value)
+    }
+
+    #[cold]
+    fn keep(&self, object: &Bound<'_, PyAny>, place: usize, value: T) {
+        let py = object.py();
+        let Some(reference) = quiet(py, PyWeakrefReference::new(object)) else { return };
+        let fresh = Place { address: object.as_ptr() as usize, object: reference.unbind(), value };
+        let replaced = self.places.try_lock().ok().and_then(|mut places| {
+            if places.is_empty() {
+                places.resize_with(PLACES, || None);
+            }
+            places[place].replace(fresh)
+        });
+        // Not by its own drop, which would wait until pyo3 is next entered by a way it knows.
+        drop(replaced.map(|old| old.object.into_bound(py)));
+    }
+}
