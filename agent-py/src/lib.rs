@@ -14,6 +14,7 @@ mod excluded_urls;
 mod ffi;
 mod hook;
 mod http;
+mod http_client;
 mod instrumentations;
 mod lifecycle;
 mod objects;

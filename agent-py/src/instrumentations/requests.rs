@@ -8,24 +8,21 @@ use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
 use agent_core::Key;
-use agent_core::redact;
-use agent_core::semconv;
 use agent_core::span::{SpanKind, SpanSpec};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyAny, PyDict, PyString};
+use pyo3::types::PyAny;
 
 use crate::breaker::Breaker;
 use crate::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
 use crate::current::{self, Exit, Span};
-use crate::exception;
 use crate::excluded_urls::ExcludedUrls;
 use crate::ffi::quiet;
 use crate::hook;
-use crate::http::{self, Method};
+use crate::http;
+use crate::http_client::{self, Answer, is_answered, is_open, next_resend, version_of_number};
 use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::{attribute, text};
-use crate::old_names;
 use crate::suppression::{self, Of};
 use crate::wrapper::{Call, HookResult};
 
@@ -101,26 +98,6 @@ fn resolve_redirects(call: &mut Call<'_>) -> HookResult {
     Ok(())
 }
 
-/// Whether it is a span of this library whose answer is not there yet.
-fn is_open(span: &Span<'_>) -> bool {
-    span.covers(Exit::Http, http::CLIENT - 1) && !span.covers(Exit::Http, http::CLIENT)
-}
-
-/// Whether it is a span of this library whose answer is there.
-fn is_answered(span: &Span<'_>) -> bool {
-    span.note().answered.load(Ordering::Relaxed)
-}
-
-/// The ordinal of the request to be sent among those that `span` led to; 0 where it has led to none.
-fn next_resend(span: &Span<'_>) -> u16 {
-    let counter = &span.note().resends;
-    let ordinal = counter.load(Ordering::Relaxed);
-    if ordinal > 0 {
-        counter.store(ordinal.saturating_add(1), Ordering::Relaxed);
-    }
-    ordinal
-}
-
 /// Sends one request under a span of its own; one that is excluded as the application made it.
 fn exchange<'py>(call: &mut Call<'py>, in_force: Option<Span<'py>>, parent: Option<Span<'py>>, resends: u16) {
     let py = call.py();
@@ -169,42 +146,10 @@ fn url(call: &Call<'_>) -> Option<String> {
 fn describe(py: Python<'_>, span: &Span<'_>, request: &Bound<'_, PyAny>, resends: u16) {
     let method = attribute(request, intern!(py, "method"));
     let url = attribute(request, intern!(py, "url"));
-    let (method, url) = (text(&method), text(&url));
-    span.note().sent_before.store(resends, Ordering::Relaxed);
-    span.with(|span| {
-        Method::of(method.unwrap_or_default()).set(span);
-        let Some(url) = url else { return };
-        span.str_with(&semconv::URL_FULL, |out| redact::url_full(url, out));
-        let parts = redact::split_url(url);
-        match socket_path(parts.host) {
-            Some(path) => span.str(&semconv::SERVER_ADDRESS, &path),
-            None if !parts.host.is_empty() => {
-                span.str(&semconv::SERVER_ADDRESS, parts.host);
-                if let Some(port) = parts.port {
-                    span.int(&semconv::SERVER_PORT, i64::from(port));
-                }
-            }
-            None => {}
-        }
-        if old_names::http() {
-            span.str_with(&old_names::HTTP_URL, |out| redact::url_full(url, out));
-            if !parts.host.is_empty() {
-                span.str(&old_names::NET_PEER_NAME, parts.host);
-                if let Some(port) = parts.port {
-                    span.int(&old_names::NET_PEER_PORT, i64::from(port));
-                }
-            }
-        }
-    });
+    http_client::describe(span, text(&method).unwrap_or_default(), text(&url), resends);
     if let Some(headers) = CLIENT_REQUEST.capture() {
         headers.record(span, request);
     }
-}
-
-/// A Unix domain socket, whose path adapters for it take in the place of the host, percent-encoded.
-fn socket_path(host: &str) -> Option<Cow<'_, str>> {
-    let encoded = host.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("%2f"));
-    encoded.then(|| http::percent_decoded(host))
 }
 
 fn inject<'py>(py: Python<'py>, span: &Span<'py>, request: &Bound<'py, PyAny>) -> PyResult<()> {
@@ -214,24 +159,7 @@ fn inject<'py>(py: Python<'py>, span: &Span<'py>, request: &Bound<'py, PyAny>) -
         headers = structures.getattr(intern!(py, "CaseInsensitiveDict"))?.call0()?;
         request.setattr(intern!(py, "headers"), &headers)?;
     }
-    let plain = headers.cast_exact::<PyDict>().ok().cloned();
-    http::inject(py, span, |name, value| {
-        if let Some(plain) = &plain {
-            remove_in_any_case(plain, name)?;
-        }
-        headers.set_item(name, value)
-    })
-}
-
-/// A plain dictionary can hold a header's name in several cases: all of them would be sent.
-fn remove_in_any_case(headers: &Bound<'_, PyDict>, name: &Bound<'_, PyString>) -> PyResult<()> {
-    let name = name.to_str()?;
-    for key in headers.keys() {
-        if text(&Some(key.clone())).is_some_and(|key| key.eq_ignore_ascii_case(name)) {
-            headers.del_item(key)?;
-        }
-    }
-    Ok(())
+    http_client::inject(py, span, &headers)
 }
 
 /// Sets what the response says and ends the span: what follows under it is recorded again.
@@ -251,30 +179,9 @@ fn finish(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
     if let Some(headers) = CLIENT_RESPONSE.capture() {
         headers.record(span, response);
     }
-    let before = usize::from(span.note().sent_before.load(Ordering::Relaxed));
-    let resends = before + raw.as_ref().and_then(|raw| retries(py, raw)).unwrap_or(0);
-    span.with(|span| {
-        if let Some(code) = code {
-            http::set_status_code(span, code, 400);
-        }
-        let version = match version {
-            Some(10) => Some("1.0"),
-            Some(11) => Some("1.1"),
-            Some(20) => Some("2"),
-            Some(30) => Some("3"),
-            _ => None,
-        };
-        if let Some(version) = version {
-            span.str(&semconv::NETWORK_PROTOCOL_VERSION, version);
-            if old_names::http() {
-                span.str(&old_names::HTTP_FLAVOR, version);
-            }
-        }
-        if resends > 0 {
-            span.int(&semconv::HTTP_REQUEST_RESEND_COUNT, resends as i64);
-        }
-        span.finish();
-    });
+    let retries = raw.as_ref().and_then(|raw| retries(py, raw)).unwrap_or(0);
+    Answer { code, version: version.and_then(version_of_number), retries }.set(span);
+    span.finish();
 }
 
 fn status_code(py: Python<'_>, response: &Bound<'_, PyAny>) -> Option<u16> {
@@ -290,22 +197,5 @@ fn retries(py: Python<'_>, raw: &Bound<'_, PyAny>) -> Option<usize> {
 #[cold]
 fn failed(py: Python<'_>, span: &Span<'_>, error: &Bound<'_, PyAny>) {
     let code = attribute(error, intern!(py, "response")).and_then(|response| status_code(py, &response));
-    let type_name = (!exception::is_cancellation(error)).then(|| exception::type_name(error));
-    let resends = span.note().sent_before.load(Ordering::Relaxed);
-    span.with(|span| {
-        match (code, &type_name) {
-            (Some(code), _) if code >= 400 => http::set_status_code(span, code, 400),
-            (code, type_name) => {
-                if let Some(code) = code {
-                    http::set_status_code(span, code, u16::MAX);
-                }
-                if let Some(type_name) = type_name {
-                    exception::set_error(span, type_name, "");
-                }
-            }
-        }
-        if resends > 0 {
-            span.int(&semconv::HTTP_REQUEST_RESEND_COUNT, i64::from(resends));
-        }
-    });
+    http_client::failed(span, error, code);
 }

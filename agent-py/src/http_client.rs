@@ -1,0 +1,167 @@
+//! What all HTTP clients share: how the span of a request that goes out is described, from its start to its end.
+//!
+//! A library says which argument is the method, the URL, the headers; these functions say what that means.
+
+use std::borrow::Cow;
+use std::sync::atomic::Ordering;
+
+use agent_core::redact;
+use agent_core::semconv;
+use agent_core::span::ActiveSpan;
+use pyo3::prelude::*;
+use pyo3::types::{PyAny, PyDict, PyString};
+
+use crate::current::{Exit, Span};
+use crate::exception;
+use crate::http::{self, Method};
+use crate::objects::text;
+use crate::old_names;
+
+/// Names the span and sets what is known before the request is sent: its method, its URL (none where it has no text)
+/// and the server that this names. `resends` is how often the same request was sent before; it is set at the end, by
+/// [`answered`] or [`failed`], when the library may know better.
+pub fn describe(span: &Span<'_>, method: &str, url: Option<&str>, resends: u16) {
+    span.note().sent_before.store(resends, Ordering::Relaxed);
+    span.with(|span| {
+        Method::of(method).set(span);
+        let Some(url) = url else { return };
+        span.str_with(&semconv::URL_FULL, |out| redact::url_full(url, out));
+        let parts = redact::split_url(url);
+        match socket_path(parts.host) {
+            Some(path) => span.str(&semconv::SERVER_ADDRESS, &path),
+            None if !parts.host.is_empty() => {
+                span.str(&semconv::SERVER_ADDRESS, parts.host);
+                if let Some(port) = parts.port {
+                    span.int(&semconv::SERVER_PORT, i64::from(port));
+                }
+            }
+            None => {}
+        }
+        if old_names::http() {
+            span.str_with(&old_names::HTTP_URL, |out| redact::url_full(url, out));
+            if !parts.host.is_empty() {
+                span.str(&old_names::NET_PEER_NAME, parts.host);
+                if let Some(port) = parts.port {
+                    span.int(&old_names::NET_PEER_PORT, i64::from(port));
+                }
+            }
+        }
+    });
+}
+
+/// A Unix domain socket, whose path clients for it take in the place of the host, percent-encoded.
+fn socket_path(host: &str) -> Option<Cow<'_, str>> {
+    let encoded = host.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("%2f"));
+    encoded.then(|| http::percent_decoded(host))
+}
+
+/// Writes the span's context into a mapping of headers, in the place of what stands there in any case.
+pub fn inject<'py>(py: Python<'py>, span: &Span<'py>, headers: &Bound<'py, PyAny>) -> PyResult<()> {
+    let plain = headers.cast_exact::<PyDict>().ok();
+    http::inject(py, span, |name, value| {
+        if let Some(plain) = plain {
+            remove_in_any_case(plain, name)?;
+        }
+        headers.set_item(name, value)
+    })
+}
+
+/// A plain dictionary can hold a header's name in several cases: all of them would be sent.
+fn remove_in_any_case(headers: &Bound<'_, PyDict>, name: &Bound<'_, PyString>) -> PyResult<()> {
+    let name = name.to_str()?;
+    for key in headers.keys() {
+        if text(&Some(key.clone())).is_some_and(|key| key.eq_ignore_ascii_case(name)) {
+            headers.del_item(key)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a response's head says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Answer<'a> {
+    /// The status code.
+    pub code: Option<u16>,
+    /// `network.protocol.version`: `1.1`, `2`.
+    pub version: Option<&'a str>,
+    /// How often the library below sent the same request before, under this one span.
+    pub retries: usize,
+}
+
+impl Answer<'_> {
+    /// Sets it on the span of the request.
+    #[inline]
+    pub fn set(&self, span: &Span<'_>) {
+        let resends = usize::from(span.note().sent_before.load(Ordering::Relaxed)) + self.retries;
+        span.with(|span| {
+            if let Some(code) = self.code {
+                http::set_status_code(span, code, 400);
+            }
+            if let Some(version) = self.version {
+                span.str(&semconv::NETWORK_PROTOCOL_VERSION, version);
+                if old_names::http() {
+                    span.str(&old_names::HTTP_FLAVOR, version);
+                }
+            }
+            set_resends(span, resends);
+        });
+    }
+}
+
+fn set_resends(span: &mut ActiveSpan, resends: usize) {
+    if resends > 0 {
+        span.int(&semconv::HTTP_REQUEST_RESEND_COUNT, resends as i64);
+    }
+}
+
+/// The version as `http.client` says it: 10, 11 and, by others' extension, 20, 30.
+pub fn version_of_number(number: u16) -> Option<&'static str> {
+    match number {
+        10 => Some("1.0"),
+        11 => Some("1.1"),
+        20 => Some("2"),
+        30 => Some("3"),
+        _ => None,
+    }
+}
+
+/// Sets what an exception says that came in place of a response; `code` is that of a response that it carries.
+#[cold]
+pub fn failed(span: &Span<'_>, error: &Bound<'_, PyAny>, code: Option<u16>) {
+    let type_name = (!exception::is_cancellation(error)).then(|| exception::type_name(error));
+    let resends = span.note().sent_before.load(Ordering::Relaxed);
+    span.with(|span| {
+        match (code, &type_name) {
+            (Some(code), _) if code >= 400 => http::set_status_code(span, code, 400),
+            (code, type_name) => {
+                if let Some(code) = code {
+                    http::set_status_code(span, code, u16::MAX);
+                }
+                if let Some(type_name) = type_name {
+                    exception::set_error(span, type_name, "");
+                }
+            }
+        }
+        set_resends(span, usize::from(resends));
+    });
+}
+
+/// Whether it is the span of a request, made by [`http::CLIENT`], whose answer is not there yet.
+pub fn is_open(span: &Span<'_>) -> bool {
+    span.covers(Exit::Http, http::CLIENT - 1) && !span.covers(Exit::Http, http::CLIENT)
+}
+
+/// Whether it is the span of a request whose answer is there.
+pub fn is_answered(span: &Span<'_>) -> bool {
+    span.note().answered.load(Ordering::Relaxed)
+}
+
+/// The ordinal of the request to be sent among those that `span` led to; 0 where it has led to none.
+pub fn next_resend(span: &Span<'_>) -> u16 {
+    let counter = &span.note().resends;
+    let ordinal = counter.load(Ordering::Relaxed);
+    if ordinal > 0 {
+        counter.store(ordinal.saturating_add(1), Ordering::Relaxed);
+    }
+    ordinal
+}
