@@ -11,6 +11,7 @@ macro_rules! libraries {
 }
 
 libraries! {
+    aiohttp_client = "aiohttp_client.rs";
     flask = "flask.rs";
     httpx = "httpx.rs";
     kafka = "kafka.rs";

@@ -1,0 +1,196 @@
+//! aiohttp's client: one CLIENT span for each call of a session, however many requests it sends.
+//!
+//! `ClientSession._request` follows redirects and repeats what a dead connection swallowed inside itself; the span is
+//! that of the request as it was asked for, and says how often it was sent again. `ClientRequest` knows the URL with
+//! the session's base and the parameters in it, and its `send` takes the header on every hop.
+
+use std::borrow::Cow;
+use std::sync::atomic::Ordering;
+
+use agent_core::Key;
+use agent_core::span::{SpanKind, SpanSpec};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyAny, PyTuple};
+
+use crate::breaker::Breaker;
+use crate::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
+use crate::current::{self, Exit, Span, StoredSpan};
+use crate::excluded_urls::ExcludedUrls;
+use crate::ffi::{Held, quiet};
+use crate::http;
+use crate::http_client::{self, Answer};
+use crate::instrumentations::{Hook, Instrumentation, Target};
+use crate::objects::{attribute, text};
+use crate::suppression::{self, Of};
+use crate::wrapper::{Call, Flight, HookResult};
+
+/// The library.
+pub static LIBRARY: Instrumentation = Instrumentation {
+    name: "aiohttp-client",
+    distribution: "aiohttp",
+    breaker: Breaker::new("aiohttp-client"),
+    targets: &[
+        Target {
+            module: "aiohttp.client",
+            attribute: "ClientSession._request",
+            hook: Hook::Async(request),
+            optional: false,
+        },
+        Target::call("aiohttp.client_reqrep", "ClientRequest.__init__", made),
+        Target::call("aiohttp.client_reqrep", "ClientRequest.send", send),
+    ],
+};
+
+static SCOPE: Key = Key::new("remora.aiohttp-client");
+static SPEC: SpanSpec = SpanSpec { name: "HTTP", kind: SpanKind::Client, scope: &SCOPE };
+static EXCLUDED: ExcludedUrls = ExcludedUrls::of("aiohttp-client");
+
+/// One call of a session. What it was called with is kept until it ends, for a request that is never made.
+struct Exchange {
+    session: Option<Held>,
+    method: Option<Held>,
+    url: Option<Held>,
+}
+
+fn request(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
+    let py = call.py();
+    let held = |argument: Option<Borrowed<'_, '_, PyAny>>| argument.map(|argument| Held::new(&argument));
+    Ok(Some(Box::new(Exchange {
+        session: held(call.arg(0)),
+        method: held(call.argument(1, intern!(py, "method"))),
+        url: held(call.argument(2, intern!(py, "str_or_url"))),
+    })))
+}
+
+impl Flight for Exchange {
+    fn start(&mut self, py: Python<'_>) -> HookResult<Option<StoredSpan>> {
+        let in_force = current::current(py);
+        if in_force.as_ref().is_some_and(|span| span.covers(Exit::Http, http::CLIENT))
+            || suppression::suppressed(py, Of::Http)
+            || EXCLUDED.contain(|| self.asked_for(py).map(Cow::Owned))
+        {
+            return Ok(None);
+        }
+        let Some(span) = current::start(py, &SPEC, &in_force) else { return Ok(None) };
+        span.mark(Exit::Http, http::CLIENT);
+        Ok(Some(span.store()))
+    }
+
+    fn finish(
+        &mut self,
+        py: Python<'_>,
+        span: Option<&Span<'_>>,
+        outcome: Result<&Bound<'_, PyAny>, &Bound<'_, PyAny>>,
+    ) -> HookResult {
+        let Some(span) = span else { return Ok(()) };
+        // Tasks that it has started go on under it: what they send is their own.
+        span.unmark();
+        if !span.is_recording() {
+            return Ok(());
+        }
+        if !span.note().routed.load(Ordering::Relaxed) {
+            self.describe(py, span);
+        }
+        // Counted from the first one on.
+        let sent = span.note().sent_before.load(Ordering::Relaxed);
+        span.note().sent_before.store(sent.saturating_sub(1), Ordering::Relaxed);
+        match outcome {
+            Ok(response) => answered(py, span, response),
+            Err(error) => {
+                let code = attribute(error, intern!(py, "status"))
+                    .and_then(|code| quiet(py, code.extract::<u16>()))
+                    .filter(|code| (100..600).contains(code));
+                http_client::failed(span, error, code);
+            }
+        }
+        span.finish();
+        Ok(())
+    }
+}
+
+impl Exchange {
+    /// The URL with the session's base, if it has one; without the parameters.
+    #[cold]
+    fn asked_for(&self, py: Python<'_>) -> Option<String> {
+        let url = self.url.as_ref()?.bind(py);
+        let built = self
+            .session
+            .as_ref()
+            .and_then(|session| quiet(py, session.bind(py).call_method1(intern!(py, "_build_url"), (&*url,))))
+            .and_then(|url| quiet(py, url.str()));
+        let built = built.or_else(|| quiet(py, url.str()));
+        text(&built.map(Bound::into_any)).map(str::to_owned)
+    }
+
+    /// From the call's own arguments: no request was made of them.
+    #[cold]
+    fn describe(&self, py: Python<'_>, span: &Span<'_>) {
+        let method = self.method.as_ref().map(|method| method.bind(py).to_owned());
+        let url = self.asked_for(py);
+        http_client::describe(span, text(&method).unwrap_or_default(), url.as_deref(), 0);
+    }
+}
+
+/// The span in force where it is a session's that waits for its response.
+fn waiting(py: Python<'_>) -> Option<Span<'_>> {
+    current::current(py).filter(|span| {
+        http_client::is_open(span) && span.with(|span| span.scope() == SCOPE.name()).unwrap_or(false)
+    })
+}
+
+/// `ClientRequest.__init__`: the first one of a call is what was asked for.
+fn made(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    call.proceed();
+    if call.error().is_some() {
+        return Ok(());
+    }
+    let Some(span) = waiting(py).filter(Span::is_recording) else { return Ok(()) };
+    if span.note().routed.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
+    let Some(request) = call.arg(0) else { return Ok(()) };
+    let method = attribute(&request, intern!(py, "method"));
+    let url = attribute(&request, intern!(py, "url")).and_then(|url| quiet(py, url.str()));
+    let url = url.map(Bound::into_any);
+    http_client::describe(&span, text(&method).unwrap_or_default(), text(&url), 0);
+    Ok(())
+}
+
+/// `ClientRequest.send`: once for every hop and every repetition.
+fn send(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    let (Some(span), Some(request)) = (waiting(py), call.arg(0)) else { return Ok(()) };
+    let method = attribute(&request, intern!(py, "method"));
+    // What a proxy is asked before the request itself.
+    if text(&method) == Some("CONNECT") {
+        return Ok(());
+    }
+    let before = span.note().sent_before.fetch_add(1, Ordering::Relaxed);
+    let Some(headers) = attribute(&request, intern!(py, "headers")) else { return Ok(()) };
+    if before == 0
+        && span.is_recording()
+        && let Some(captured) = CLIENT_REQUEST.capture()
+    {
+        captured.record(&span, &request);
+    }
+    quiet(py, http_client::inject(py, &span, &headers));
+    Ok(())
+}
+
+fn answered(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
+    if let Some(headers) = CLIENT_RESPONSE.capture() {
+        headers.record(span, response);
+    }
+    let code = attribute(response, intern!(py, "status")).and_then(|code| quiet(py, code.extract()));
+    let version = attribute(response, intern!(py, "version"));
+    Answer { code, version: version.and_then(|version| version_of(&version)), retries: 0 }.set(span);
+}
+
+/// A version is a pair of numbers.
+fn version_of(version: &Bound<'_, PyAny>) -> Option<&'static str> {
+    let pair = version.cast::<PyTuple>().ok()?;
+    let number = |at| pair.get_borrowed_item(at).ok().and_then(|number| quiet(pair.py(), number.extract::<u16>()));
+    http_client::version_of_number(number(0)?.saturating_mul(10).saturating_add(number(1)?))
+}
