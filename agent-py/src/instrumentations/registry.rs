@@ -11,6 +11,7 @@ macro_rules! libraries {
 }
 
 libraries! {
+    django = "django.rs";
     flask = "flask.rs";
     requests = "requests.rs";
     sqlite3 = "sqlite3.rs";

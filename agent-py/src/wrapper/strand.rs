@@ -170,11 +170,18 @@ pub(super) struct Strand {
     inside: Option<StoredSpan>,
     /// A step is on its way.
     running: bool,
+    /// The span is somebody else's to end.
+    lent: bool,
 }
 
 impl Strand {
     pub(super) fn of(span: Option<Span<'_>>) -> Self {
-        Self { span: span.map(Span::store), inside: None, running: false }
+        Self { span: span.map(Span::store), inside: None, running: false, lent: false }
+    }
+
+    /// Of a span that ends elsewhere.
+    pub(super) fn lent(span: Span<'_>) -> Self {
+        Self { lent: true, ..Self::of(Some(span)) }
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -218,7 +225,9 @@ impl Strand {
                 if let Some(error) = error {
                     record(&span, error);
                 }
-                span.finish();
+                if !(*this).lent {
+                    span.finish();
+                }
             }
         }
     }
