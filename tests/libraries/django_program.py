@@ -1,6 +1,6 @@
 """The application that the tests of Django send requests into."""
 
-from support.otlp import Span, find
+from support.otlp import Span, children, find
 from support.process import Result
 
 # Settings come from the variable `SETTINGS`, JSON over the defaults; `url(pattern, view)` and `regex(pattern, view)`
@@ -43,12 +43,12 @@ def environ(path="/", method="GET", **more):
     env.update(more)
     return {name: value for name, value in env.items() if value is not None}
 
-made = []
+HANDLERS = []
 def handler():
     from django.core.handlers.wsgi import WSGIHandler
-    if not made:
-        made.append(WSGIHandler())
-    return made[0]
+    if not HANDLERS:
+        HANDLERS.append(WSGIHandler())
+    return HANDLERS[0]
 
 def call(path="/", method="GET", application=None, **more):
     statuses = []
@@ -58,7 +58,10 @@ def call(path="/", method="GET", application=None, **more):
         body.close()
     return int(statuses[-1].split()[0]), text
 
-def query(request=None, **kwargs):
+# A new connection is set up by statements of its own.
+connection.ensure_connection()
+
+def query(request=None, *args, **kwargs):
     with connection.cursor() as cursor:
         cursor.execute("select 1")
         return HttpResponse(str(cursor.fetchone()[0]))
@@ -68,3 +71,8 @@ def query(request=None, **kwargs):
 def servers(result: Result) -> list[Span]:
     """Their spans in order."""
     return find(result.spans, kind="server", scope="remora.django")
+
+
+def selects(result: Result, of: Span) -> list[Span]:
+    """The queries below a span; not those that set up a thread's connection."""
+    return [span for span in children(result.spans, of) if span.name == "select"]

@@ -30,6 +30,29 @@ class Library:
         return self.name
 
 
+DJANGO = Library(
+    "django",
+    "setup",
+    """
+from django.conf import settings
+if not settings.configured:
+    settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF="__main__", MIDDLEWARE=[], LOGGING_CONFIG=None)
+    setup()
+from django.core.handlers.wsgi import WSGIHandler
+from django.http import HttpResponse
+from django.urls import path
+urlpatterns = [path("", lambda request: HttpResponse("x"))]
+from django.test import RequestFactory
+show(WSGIHandler()(RequestFactory().get("/").environ, lambda *a: None).status_code)
+""",
+    (
+        "django.core.handlers.wsgi:WSGIHandler.__call__",
+        "django.core.handlers.base:BaseHandler.get_response",
+        "django.core.handlers.base:BaseHandler.resolve_request",
+        "django.http.response:HttpResponseBase.close",
+        "django.http.response:StreamingHttpResponse.__iter__",
+    ),
+)
 FLASK = Library(
     "flask",
     "Flask",
@@ -60,7 +83,7 @@ SQLITE3 = Library(
         for name in ("execute", "executemany", "executescript")
     ),
 )
-each_library = pytest.mark.parametrize("library", [FLASK, REQUESTS, SQLITE3], ids=str)
+each_library = pytest.mark.parametrize("library", [DJANGO, FLASK, REQUESTS, SQLITE3], ids=str)
 
 
 @each_library
