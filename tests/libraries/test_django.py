@@ -418,10 +418,12 @@ show(Client().get("/health").status_code)
     assert span["http.response.header.content-type"] == ["text/html; charset=utf-8"]
     assert (span["http.method"], span["http.status_code"], span["http.target"]) == ("GET", 200, "/")
     assert "nothing" not in span.attributes
-    queries = [each for each in result.spans if each.name == "select"]
+    queries = [each for each in result.spans if each.get("db.query.text") == "select ?"]
     assert [each.parent_id for each in queries] == [span.span_id, None, "8" * 16, None]
+    code += 'import remora\nshow(remora.status()["hooks"]["django"]["state"])\n'
     off = program(code, env={"OTEL_PYTHON_DJANGO_INSTRUMENT": "false"})
-    assert servers(off) == []
+    assert off.shown == [*result.shown, "disabled"]
+    assert servers(off) == [span]
 
 
 def test_nothing_is_made_where_nothing_is_sampled_and_the_context_goes_on(program: Run) -> None:

@@ -35,13 +35,13 @@ DJANGO = Library(
     "setup",
     """
 from django.conf import settings
-if not settings.configured:
-    settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF="__main__", MIDDLEWARE=[], LOGGING_CONFIG=None)
-    setup()
-from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpResponse
 from django.urls import path
-urlpatterns = [path("", lambda request: HttpResponse("x"))]
+if not settings.configured:
+    urls = (path("", lambda request: HttpResponse("x")),)
+    settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=urls, MIDDLEWARE=[], LOGGING_CONFIG=None)
+    setup()
+from django.core.handlers.wsgi import WSGIHandler
 from django.test import RequestFactory
 show(WSGIHandler()(RequestFactory().get("/").environ, lambda *a: None).status_code)
 """,
