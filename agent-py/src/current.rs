@@ -538,6 +538,20 @@ impl<'py> Span<'py> {
         StoredSpan(this.object)
     }
 
+    /// As an object that can be kept in a dictionary of the application's.
+    pub fn as_object(&self) -> Bound<'py, PyAny> {
+        // SAFETY: a live object, attached.
+        unsafe { Bound::from_borrowed_ptr(self.py, self.object.cast()) }
+    }
+
+    /// The span that [`Self::as_object`] gave away.
+    pub fn from_object(object: &Bound<'py, PyAny>) -> Option<Self> {
+        if object.get_type_ptr() != TYPE.load(Ordering::Relaxed) {
+            return None;
+        }
+        Some(Self { object: object.clone().into_ptr().cast(), py: object.py() })
+    }
+
     /// Puts it in force until the guard is left or dropped. Only within one call: across a suspension use
     /// [`set`].
     #[inline]

@@ -56,6 +56,14 @@ CORE = (
 
 MORE = (
     Loop(
+        "django", "Django request + sqlite query, export included", "django_sqlite", 0.08, 0.05,
+        libraries="more", rounds=15, counted=True,
+    ),
+    Loop(
+        "django-unsampled", "the same, not sampled", "django_sqlite", 0.02, 0.01,
+        libraries="more", environment=UNSAMPLED, traces=False, rounds=20, counted=True,
+    ),
+    Loop(
         "fastapi", "FastAPI request + sqlite query, export included", "fastapi_sqlite", 0.08, 0.05,
         libraries="more", rounds=15,
     ),

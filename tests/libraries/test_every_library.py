@@ -30,6 +30,29 @@ class Library:
         return self.name
 
 
+DJANGO = Library(
+    "django",
+    "setup",
+    """
+from django.conf import settings
+from django.http import HttpResponse
+from django.urls import path
+if not settings.configured:
+    urls = (path("", lambda request: HttpResponse("x")),)
+    settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=urls, MIDDLEWARE=[], LOGGING_CONFIG=None)
+    setup()
+from django.core.handlers.wsgi import WSGIHandler
+from django.test import RequestFactory
+show(WSGIHandler()(RequestFactory().get("/").environ, lambda *a: None).status_code)
+""",
+    (
+        "django.core.handlers.wsgi:WSGIHandler.__call__",
+        "django.core.handlers.base:BaseHandler.get_response",
+        "django.core.handlers.base:BaseHandler.resolve_request",
+        "django.http.response:HttpResponseBase.close",
+        "django.http.response:StreamingHttpResponse.__iter__",
+    ),
+)
 FLASK = Library(
     "flask",
     "Flask",

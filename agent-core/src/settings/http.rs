@@ -21,6 +21,8 @@ pub struct Http {
     pub known_methods: Vec<String>,
     /// Every method is recorded by name.
     pub capture_all_methods: bool,
+    /// Attributes of Django's request object to record.
+    pub django_traced_request_attrs: Vec<String>,
     /// Requests that get no span.
     pub excluded_urls: ExcludedUrls,
 }
@@ -79,6 +81,7 @@ impl Http {
             capture_all_methods: reader
                 .text(row::OTEL_PYTHON_INSTRUMENTATION_HTTP_CAPTURE_ALL_METHODS)
                 .is_some(),
+            django_traced_request_attrs: reader.list(row::OTEL_PYTHON_DJANGO_TRACED_REQUEST_ATTRS),
             excluded_urls,
         }
     }

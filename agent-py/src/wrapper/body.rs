@@ -35,6 +35,15 @@ static SIZED: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
 
 /// An iterator with `close` around a WSGI body: the span is in force while a piece is made and ends with the body.
 pub fn wrap_body<'py>(body: &Bound<'py, PyAny>, span: Span<'py>) -> PyResult<Bound<'py, PyAny>> {
+    wrap_steps(body, Strand::of(Some(span)))
+}
+
+/// As [`wrap_body`], around the pieces of a body that ends the span itself.
+pub fn wrap_pieces<'py>(pieces: &Bound<'py, PyAny>, span: Span<'py>) -> PyResult<Bound<'py, PyAny>> {
+    wrap_steps(pieces, Strand::lent(span))
+}
+
+fn wrap_steps<'py>(body: &Bound<'py, PyAny>, strand: Strand) -> PyResult<Bound<'py, PyAny>> {
     let py = body.py();
     let sized = body.get_type().hasattr(intern!(py, "__len__"))?;
     let of = if sized { &SIZED } else { &PLAIN };
@@ -45,7 +54,7 @@ pub fn wrap_body<'py>(body: &Bound<'py, PyAny>, span: Span<'py>) -> PyResult<Bou
             return Err(PyErr::fetch(py));
         }
         let this: *mut Body = object.cast();
-        (&raw mut (*this).strand).write(Strand::of(Some(span)));
+        (&raw mut (*this).strand).write(strand);
         (*this).delegate.inner = body.clone().into_ptr();
         Ok(Bound::from_owned_ptr(py, object))
     }

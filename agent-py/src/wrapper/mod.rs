@@ -17,7 +17,7 @@ mod strand;
 
 use pyo3::prelude::*;
 
-pub use body::wrap_body;
+pub use body::{wrap_body, wrap_pieces};
 pub use call::{Call, CallHook, HookResult};
 pub use coroutine::{AsyncHook, Coroutines, Flight, Flights, wrap_async};
 pub use function::{Behaviour, disarm, guarded, is_wrapper, wrap};

@@ -183,6 +183,8 @@ pub(super) struct Strand {
     running: bool,
     /// What made the span, where that says how it ends.
     how: Option<Arc<dyn Start>>,
+    /// The span is somebody else's to end.
+    lent: bool,
 }
 
 impl Strand {
@@ -207,6 +209,11 @@ impl Strand {
                 Self::end(this, py, None);
             }
         }
+    }
+
+    /// Of a span that ends elsewhere.
+    pub(super) fn lent(span: Span<'_>) -> Self {
+        Self { lent: true, ..Self::of(Some(span)) }
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -252,7 +259,9 @@ impl Strand {
                     (Some(error), None) => record(&span, error),
                     (None, _) => {}
                 }
-                span.finish();
+                if !(*this).lent {
+                    span.finish();
+                }
             }
         }
     }

@@ -1,0 +1,311 @@
+//! Django: the SERVER span of a request.
+//!
+//! `WSGIHandler.__call__` is the request, or `BaseHandler.get_response` where there is none (the test client);
+//! `resolve_request` knows the route, `response_for_exception` what no code of the application took. A response that
+//! is streamed is handed on as it is: it carries the span, which is in force while a piece is made and ends with
+//! `close`, or with the response.
+
+use std::borrow::Cow;
+use std::sync::atomic::Ordering;
+
+use agent_core::Key;
+use agent_core::semconv;
+use agent_core::span::{SpanKind, SpanSpec};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyAny, PyDict, PyString};
+
+use crate::breaker::Breaker;
+use crate::captured_headers::SERVER_RESPONSE;
+use crate::current::{self, Span};
+use crate::exception;
+use crate::excluded_urls::ExcludedUrls;
+use crate::ffi::quiet;
+use crate::http::{self, Method};
+use crate::instrumentations::{Hook, Instrumentation, Target};
+use crate::objects::{self, attribute};
+use crate::settings;
+use crate::suppression::{self, Of};
+use crate::wrapper::{self, Call, HookResult};
+use crate::wsgi::{self, Environ};
+
+/// The library.
+pub static LIBRARY: Instrumentation = Instrumentation {
+    name: "django",
+    distribution: "Django",
+    breaker: Breaker::new("django"),
+    targets: &[
+        Target::call("django.core.handlers.wsgi", "WSGIHandler.__call__", wsgi_call),
+        Target::call("django.core.handlers.base", "BaseHandler.get_response", get_response),
+        Target::call("django.core.handlers.base", "BaseHandler.resolve_request", resolve_request),
+        Target::call("django.core.handlers.exception", "response_for_exception", response_for_exception),
+        Target::call("django.http.response", "HttpResponseBase.close", close),
+        Target::call("django.http.response", "StreamingHttpResponse.__iter__", iterate),
+        Target {
+            module: "django.contrib.staticfiles.handlers",
+            attribute: "StaticFilesHandlerMixin.get_response",
+            hook: Hook::Call(get_response),
+            optional: true,
+        },
+    ],
+};
+
+static SCOPE: Key = Key::new("remora.django");
+static SPEC: SpanSpec = SpanSpec { name: "HTTP", kind: SpanKind::Server, scope: &SCOPE };
+static EXCLUDED: ExcludedUrls = ExcludedUrls::of("django");
+
+/// Where a streamed response carries its span.
+fn place(py: Python<'_>) -> &Bound<'_, PyString> {
+    intern!(py, "_remora_span")
+}
+
+fn wsgi_call(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    let environ = call.argument(1, intern!(py, "environ")).map(|environ| environ.to_owned());
+    let Some(environ) = environ.as_ref().and_then(|environ| environ.cast::<PyDict>().ok()).map(Environ)
+    else {
+        call.proceed();
+        return Ok(());
+    };
+    serve(call, &environ, |_| ());
+    Ok(())
+}
+
+/// The test client has no other entry. Below a handler the request has its span already.
+fn get_response(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    let Some(request) = call.argument(1, intern!(py, "request")).map(|request| request.to_owned()) else {
+        call.proceed();
+        return Ok(());
+    };
+    let meta = attribute(&request, intern!(py, "META"));
+    let Some(environ) = meta.as_ref().and_then(|meta| meta.cast::<PyDict>().ok()).map(Environ) else {
+        call.proceed();
+        return Ok(());
+    };
+    let subject = environ.subject();
+    let in_force =
+        current::current(py).filter(|span| span.note().subject.load(Ordering::Relaxed) == subject);
+    match in_force {
+        Some(span) => {
+            call.proceed();
+            answered(call, &span, &request);
+        }
+        None => serve(call, &environ, |span| set_path(span, &request)),
+    }
+    Ok(())
+}
+
+/// The call is a request's: with a span of its own in force, unless it has one already or is to have none.
+fn serve<'py>(call: &mut Call<'py>, environ: &Environ<'_, 'py>, describe: impl FnOnce(&Span<'py>)) {
+    let py = call.py();
+    if suppression::suppressed(py, Of::Any) {
+        return call.proceed();
+    }
+    let in_force = current::current(py);
+    if EXCLUDED.contain(|| Some(Cow::Owned(environ.url()))) {
+        let _entered = environ.pass_on(&SPEC, in_force);
+        return call.proceed();
+    }
+    let Some(span) = environ.start(&SPEC, &in_force) else { return call.proceed() };
+    if span.is_recording() {
+        environ.describe(&span);
+        describe(&span);
+    }
+    {
+        let _entered = span.enter(in_force);
+        call.proceed();
+    }
+    // From here on an equal address is another request's.
+    span.note().subject.store(0, Ordering::Relaxed);
+    if let Some(error) = call.error() {
+        failed(&span, &error);
+        span.finish();
+        return;
+    }
+    if !span.note().answered.load(Ordering::Relaxed)
+        && let Some(response) = call.result()
+    {
+        // The test client's handler, or a handler that makes its responses another way.
+        note_response(&span, &response);
+    }
+    if !span.note().streamed.load(Ordering::Relaxed) {
+        span.finish();
+    }
+}
+
+/// What the handler made of a request whose span is in force.
+fn answered<'py>(call: &Call<'py>, span: &Span<'py>, request: &Bound<'py, PyAny>) {
+    let Some(response) = call.result() else { return };
+    note_response(span, &response);
+    if span.is_recording() {
+        traced_attributes(span, request);
+    }
+}
+
+fn note_response<'py>(span: &Span<'py>, response: &Bound<'py, PyAny>) {
+    let py = response.py();
+    span.note().answered.store(true, Ordering::Relaxed);
+    if is_streaming(response)
+        && let Some(names) = quiet(py, response.getattr(intern!(py, "__dict__")))
+        && let Ok(names) = names.cast::<PyDict>()
+        && quiet(py, names.set_item(place(py), span.as_object())).is_some()
+    {
+        span.note().streamed.store(true, Ordering::Relaxed);
+    }
+    if !span.is_recording() {
+        return;
+    }
+    let code = attribute(response, intern!(py, "status_code"));
+    if let Some(code) = code.and_then(|code| quiet(py, code.extract::<u16>())) {
+        span.with(|span| http::set_status_code(span, code, 500));
+    }
+    if let Some(headers) = SERVER_RESPONSE.capture() {
+        headers.record(span, response);
+    }
+}
+
+fn is_streaming(response: &Bound<'_, PyAny>) -> bool {
+    let py = response.py();
+    attribute(response, intern!(py, "streaming")).is_some_and(|streaming| quiet(py, streaming.is_truthy()) == Some(true))
+}
+
+/// The span that a streamed response carries.
+fn carried<'py>(response: &Bound<'py, PyAny>) -> Option<Span<'py>> {
+    if !is_streaming(response) {
+        return None;
+    }
+    Span::from_object(&attribute(response, place(response.py()))?)
+}
+
+fn close(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    let Some(span) = call.arg(0).and_then(|response| carried(&response)) else {
+        call.proceed();
+        return Ok(());
+    };
+    {
+        let _entered = span.enter(current::current(py));
+        call.proceed();
+    }
+    if let Some(error) = call.error() {
+        wrapper::record(&span, &error);
+    }
+    span.finish();
+    Ok(())
+}
+
+fn iterate(call: &mut Call<'_>) -> HookResult {
+    let span = call.arg(0).and_then(|response| carried(&response));
+    call.proceed();
+    let (Some(span), Some(pieces)) = (span, call.result()) else { return Ok(()) };
+    let pieces = wrapper::wrap_pieces(&pieces, span)?;
+    call.replace_result(pieces);
+    Ok(())
+}
+
+fn resolve_request(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    let span = wsgi::server_span(py).filter(Span::is_recording);
+    call.proceed();
+    let Some(span) = span else { return Ok(()) };
+    if let (Some(found), Some(request)) = (call.result(), call.argument(1, intern!(py, "request"))) {
+        set_route(&span, &found, &request);
+    }
+    Ok(())
+}
+
+fn set_route(span: &Span<'_>, found: &Bound<'_, PyAny>, request: &Bound<'_, PyAny>) {
+    let py = found.py();
+    let route = attribute(found, intern!(py, "route"));
+    let Some(route) = objects::text(&route) else { return };
+    let method = attribute(request, intern!(py, "method"));
+    let method = objects::text(&method).map_or("HTTP", |method| Method::of(method).in_name());
+    // Django has put there what it takes as the root: decoded, and what a setting says instead.
+    let meta = attribute(request, intern!(py, "META"));
+    let root = meta
+        .as_ref()
+        .and_then(|meta| meta.cast::<PyDict>().ok())
+        .and_then(|meta| quiet(py, meta.get_item(intern!(py, "SCRIPT_NAME"))).flatten());
+    let root = objects::text(&root).unwrap_or("").trim_end_matches('/');
+    let routed = span.note().routed.swap(true, Ordering::Relaxed);
+    span.with(|span| {
+        span.name_with(|out| {
+            for part in [method, " ", root, "/", route] {
+                out.extend_from_slice(part.as_bytes());
+            }
+        });
+        if routed {
+            span.replace(semconv::HTTP_ROUTE.name());
+        }
+        span.str_with(&semconv::HTTP_ROUTE, |out| {
+            for part in [root, "/", route] {
+                out.extend_from_slice(part.as_bytes());
+            }
+        });
+    });
+}
+
+/// Django has written the decoded path into the request's `environ` by now.
+fn set_path(span: &Span<'_>, request: &Bound<'_, PyAny>) {
+    let path = attribute(request, intern!(request.py(), "path"));
+    if let Some(path) = objects::text(&path).filter(|path| !path.is_ascii()) {
+        span.with(|span| {
+            span.replace(semconv::URL_PATH.name());
+            span.str(&semconv::URL_PATH, path);
+        });
+    }
+}
+
+fn response_for_exception(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    let span = wsgi::server_span(py).filter(Span::is_recording);
+    call.proceed();
+    let (Some(span), Some(error)) = (span, call.argument(1, intern!(py, "exc"))) else { return Ok(()) };
+    let code = call.result().and_then(|response| attribute(&response, intern!(py, "status_code")));
+    // What Django answers with a client error (a missing page, a refused upload) is none of the server's.
+    if code.and_then(|code| quiet(py, code.extract::<u16>())).is_none_or(|code| code >= 500) {
+        record(&span, &error);
+    }
+    Ok(())
+}
+
+#[cold]
+fn record(span: &Span<'_>, error: &Bound<'_, PyAny>) {
+    if !span.note().failed.swap(true, Ordering::Relaxed) {
+        let details = exception::Details::of(error);
+        span.with(|span| details.record(span));
+    }
+}
+
+/// The exception left the handler: the server answers, we do not know what.
+#[cold]
+fn failed(span: &Span<'_>, error: &Bound<'_, PyAny>) {
+    if !span.is_recording() || exception::is_cancellation(error) {
+        return;
+    }
+    record(span, error);
+    let type_name = exception::type_name(error);
+    span.with(|span| exception::set_error(span, &type_name, ""));
+}
+
+/// What the operator wants to see of each request object (`OTEL_PYTHON_DJANGO_TRACED_REQUEST_ATTRS`).
+#[inline]
+fn traced_attributes(span: &Span<'_>, request: &Bound<'_, PyAny>) {
+    let wanted = &settings::get().http.django_traced_request_attrs;
+    if !wanted.is_empty() {
+        read_attributes(span, request, wanted);
+    }
+}
+
+#[cold]
+fn read_attributes(span: &Span<'_>, request: &Bound<'_, PyAny>, wanted: &[String]) {
+    let py = request.py();
+    for name in wanted {
+        // Reading one may run code of the application.
+        let Some(value) = attribute(request, &PyString::new(py, name)) else { continue };
+        let Some(value) = quiet(py, value.str()) else { continue };
+        let value = value.to_string_lossy();
+        span.with(|span| span.str(name.as_str(), &value));
+    }
+}

@@ -1,0 +1,78 @@
+"""The application that the tests of Django send requests into."""
+
+from support.otlp import Span, children, find
+from support.process import Result
+
+# Settings come from the variable `SETTINGS`, JSON over the defaults; `url(pattern, view)` and `regex(pattern, view)`
+# add routes; `handler()` is a WSGI handler; `call(path, …)` sends one request straight into it.
+APP = """
+import io, json, os, sys
+import django
+from django.conf import settings
+urlpatterns = []
+OPTIONS = {
+    "SECRET_KEY": "tests", "ALLOWED_HOSTS": ["*"], "ROOT_URLCONF": "__main__", "MIDDLEWARE": [],
+    "DEBUG": False, "USE_TZ": True, "DEFAULT_AUTO_FIELD": "django.db.models.AutoField",
+    "DATABASES": {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    "LOGGING_CONFIG": None,
+    **json.loads(os.environ.get("SETTINGS", "{}")),
+}
+settings.configure(**OPTIONS)
+django.setup()
+import logging
+logging.disable(logging.CRITICAL)
+from django.db import connection
+from django.http import FileResponse, Http404, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.urls import include, path, re_path
+
+def url(pattern, view, **more):
+    urlpatterns.append(path(pattern, view, **more))
+
+def regex(pattern, view):
+    urlpatterns.append(re_path(pattern, view))
+
+def environ(path="/", method="GET", **more):
+    env = {
+        "REQUEST_METHOD": method, "SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": "",
+        "SERVER_NAME": "server.test", "SERVER_PORT": "8080", "SERVER_PROTOCOL": "HTTP/1.1",
+        "HTTP_HOST": "shop.test:8000", "REMOTE_ADDR": "192.0.2.7", "REMOTE_PORT": "4711",
+        "wsgi.version": (1, 0), "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO(),
+        "wsgi.errors": sys.stderr, "wsgi.multithread": True, "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    env.update(more)
+    return {name: value for name, value in env.items() if value is not None}
+
+HANDLERS = []
+def handler():
+    from django.core.handlers.wsgi import WSGIHandler
+    if not HANDLERS:
+        HANDLERS.append(WSGIHandler())
+    return HANDLERS[0]
+
+def call(path="/", method="GET", application=None, **more):
+    statuses = []
+    body = (application or handler())(environ(path, method, **more), lambda status, *a: statuses.append(status))
+    text = b"".join(body).decode()
+    if hasattr(body, "close"):
+        body.close()
+    return int(statuses[-1].split()[0]), text
+
+# A new connection is set up by statements of its own.
+connection.ensure_connection()
+
+def query(request=None, *args, **kwargs):
+    with connection.cursor() as cursor:
+        cursor.execute("select 1")
+        return HttpResponse(str(cursor.fetchone()[0]))
+"""
+
+
+def servers(result: Result) -> list[Span]:
+    """Their spans in order."""
+    return find(result.spans, kind="server", scope="remora.django")
+
+
+def selects(result: Result, of: Span) -> list[Span]:
+    """The queries below a span; not those that set up a thread's connection."""
+    return [span for span in children(result.spans, of) if span.get("db.query.text") in ("select ?", "select 2")]
