@@ -15,11 +15,11 @@ from support.collector import Collector
 from support.paths import CACHE, ROOT
 from support.process import Env, Result, Service, file_env, remora_run, run_python
 from support.pythons import AVAILABLE, PRIMARY
-from support.servers.redis import Cluster as RedisCluster
-from support.servers.redis import Redis
 from support.servers.kafka import Kafka
 from support.servers.mariadb import MariaDB
 from support.servers.postgresql import PostgreSQL
+from support.servers.redis import Cluster as RedisCluster
+from support.servers.redis import Redis
 
 
 @pytest.fixture(scope="session")

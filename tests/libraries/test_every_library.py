@@ -48,6 +48,7 @@ show(WSGIHandler()(RequestFactory().get("/").environ, lambda *a: None).status_co
     (
         "django.core.handlers.wsgi:WSGIHandler.__call__",
         "django.core.handlers.base:BaseHandler.get_response",
+        "django.core.handlers.base:BaseHandler.get_response_async",
         "django.core.handlers.base:BaseHandler.resolve_request",
         "django.http.response:HttpResponseBase.close",
         "django.http.response:StreamingHttpResponse.__iter__",
@@ -62,6 +63,49 @@ app.get("/")(lambda: "x")
 show(app.test_client().get("/").status_code)
 """,
     ("flask.app:Flask.wsgi_app", "flask.app:Flask.full_dispatch_request", "flask.app:Flask.handle_exception"),
+)
+HTTPX = Library(
+    "httpx",
+    "get",
+    "show(get(URL).status_code)",
+    tuple(
+        f"httpx._client:{owner}.{name}"
+        for owner in ("Client", "AsyncClient")
+        for name in ("send", "_send_single_request")
+    ),
+)
+KAFKA = Library(
+    "kafka",
+    "KafkaProducer",
+    # Fails before it needs a broker.
+    """
+try:
+    KafkaProducer.send(None, "topic", b"value")
+except AttributeError:
+    show(200)
+""",
+    (
+        "kafka.producer.kafka:KafkaProducer.send",
+        "kafka.consumer.group:KafkaConsumer.poll",
+        "kafka.consumer.group:KafkaConsumer.__next__",
+        "kafka.consumer.group:KafkaConsumer.close",
+    ),
+)
+PYMONGO = Library(
+    "pymongo",
+    "monitoring",
+    """
+import datetime
+told = monitoring._EventListeners([])
+if told.enabled_for_commands:
+    told.publish_command_start({"find": "users"}, "shop", 1, ("127.0.0.1", 27017), 1)
+    told.publish_command_success(datetime.timedelta(0), {"ok": 1}, "find", 1, ("127.0.0.1", 27017), 1)
+show(200)
+""",
+    tuple(
+        f"pymongo.monitoring:_EventListeners.publish_command_{event}"
+        for event in ("start", "success", "failure")
+    ),
 )
 REDIS = Library(
     "redis",
@@ -90,35 +134,6 @@ except Exception as error:
         "redis.asyncio.cluster:RedisCluster._execute_command",
         "redis.asyncio.cluster:ClusterPipeline.execute",
         "redis.asyncio.cluster:TransactionStrategy._immediate_execute_command",
-PYMONGO = Library(
-    "pymongo",
-    "monitoring",
-    """
-import datetime
-told = monitoring._EventListeners([])
-if told.enabled_for_commands:
-    told.publish_command_start({"find": "users"}, "shop", 1, ("127.0.0.1", 27017), 1)
-    told.publish_command_success(datetime.timedelta(0), {"ok": 1}, "find", 1, ("127.0.0.1", 27017), 1)
-show(200)
-""",
-    tuple(
-        f"pymongo.monitoring:_EventListeners.publish_command_{event}"
-        for event in ("start", "success", "failure")
-KAFKA = Library(
-    "kafka",
-    "KafkaProducer",
-    # Fails before it needs a broker.
-    """
-try:
-    KafkaProducer.send(None, "topic", b"value")
-except AttributeError:
-    show(200)
-""",
-    (
-        "kafka.producer.kafka:KafkaProducer.send",
-        "kafka.consumer.group:KafkaConsumer.poll",
-        "kafka.consumer.group:KafkaConsumer.__next__",
-        "kafka.consumer.group:KafkaConsumer.close",
     ),
 )
 REQUESTS = Library(
@@ -131,6 +146,15 @@ REQUESTS = Library(
         "requests.adapters:HTTPAdapter.send",
     ),
 )
+SQLALCHEMY = Library(
+    "sqlalchemy",
+    "create_engine",
+    'show(create_engine("sqlite://").connect().exec_driver_sql("select 200").scalar())',
+    tuple(
+        f"sqlalchemy.engine.default:DefaultDialect.{name}"
+        for name in ("do_execute", "do_executemany", "do_execute_no_params", "initialize", "do_ping")
+    ),
+)
 SQLITE3 = Library(
     "sqlite3",
     "connect",
@@ -139,16 +163,6 @@ SQLITE3 = Library(
         f"sqlite3:{owner}.{name}"
         for owner in ("Cursor", "Connection")
         for name in ("execute", "executemany", "executescript")
-    ),
-)
-HTTPX = Library(
-    "httpx",
-    "get",
-    "show(get(URL).status_code)",
-    tuple(
-        f"httpx._client:{owner}.{name}"
-        for owner in ("Client", "AsyncClient")
-        for name in ("send", "_send_single_request")
     ),
 )
 URLLIB3 = Library(

@@ -39,6 +39,7 @@ def drain(polled, count):
 @pytest.fixture
 def run(program: Run, kafka_broker: Kafka) -> Run:
     """As `program`, after `SETUP`."""
+
     def call(code: str, env: dict[str, str | None] | None = None, **options: object) -> Program:
         layers = {"BROKER": kafka_broker.address, **(env or {})}
         return program(SETUP + dedent(code), env=layers, **options)

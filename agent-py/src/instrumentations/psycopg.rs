@@ -180,13 +180,11 @@ fn wanted(call: &Call<'_>, parent: &Option<Span<'_>>) -> bool {
     if suppression::suppressed(call.py(), Of::Any) {
         return false;
     }
-    let Some(true) = current::may_record(parent, Exit::Database, DRIVER) else {
-        if let Some(parent) = parent {
-            enrich(call, parent);
-        }
-        return false;
-    };
-    true
+    let own = current::may_record(parent, Exit::Database, DRIVER);
+    if let (false, Some(parent)) = (own, parent) {
+        enrich(call, parent);
+    }
+    own
 }
 
 fn enrich(call: &Call<'_>, outer: &Span<'_>) {
