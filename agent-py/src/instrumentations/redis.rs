@@ -213,6 +213,7 @@ fn command(call: &mut Call<'_>) -> HookResult {
         let entered = span.enter(parent);
         call.proceed();
         drop(entered);
+        span.unmark();
         if let Some(client) = call.arg(0) {
             set_master(&span, &client);
         }
@@ -252,8 +253,11 @@ fn exchange(call: &mut Call<'_>, plan: impl FnOnce(&Call<'_>) -> Option<Plan>) -
     let plan = plan(call).unwrap_or_default();
     plan.apply(&span);
     if plan.nested {
-        let _entered = span.enter(parent);
+        let entered = span.enter(parent);
         call.proceed();
+        drop(entered);
+        // A task that was begun inside goes on under it.
+        span.unmark();
     } else {
         call.proceed();
     }
@@ -337,6 +341,7 @@ impl Flight for Sent {
             failed(span, error);
         }
         span.finish();
+        span.unmark();
         Ok(())
     }
 }
