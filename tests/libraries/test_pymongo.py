@@ -619,3 +619,21 @@ show(kept[1]() is None)
 """
     )
     assert program(code).shown == [True, True]
+
+
+def test_a_release_without_one_of_its_methods_is_said_once_and_works(mongo: Run) -> None:
+    code = """
+        import pymongo
+        from pymongo import monitoring
+        monitoring._EventListeners.tell_start = monitoring._EventListeners.publish_command_start
+        del monitoring._EventListeners.publish_command_start
+        import remora
+        remora.init()
+        client = pymongo.MongoClient(os.environ["MONGO"])
+        show(monitoring._EventListeners([]).enabled_for_commands)
+        show(remora.status()["hooks"]["pymongo"]["state"])
+    """
+    result = mongo(code, env={"REMORA_ENABLED": None}, quiet=False)
+    assert result.shown == [True, "missing"]
+    [line] = result.agent_lines
+    assert "publish_command_start" in line

@@ -98,7 +98,7 @@ struct CommandId {
     address: u64,
 }
 
-/// Beyond these the oldest is taken for lost. Some exceptions before 4.17 end a command without an event.
+/// Beyond these the oldest is taken for lost: older releases tell of no end where a `KeyboardInterrupt` is raised.
 const MAX_OPEN: usize = 4096;
 
 /// Commands on their way, by start.

@@ -94,7 +94,7 @@ fn submit(call: &mut Call<'_>) -> HookResult {
     let work = wrapper::wrap(&function, None, Some(Box::new(Work(Some(span.clone().store())))), &LIBRARY.breaker)?;
     // A worker thread that this call starts serves other work later: it inherits nothing.
     let _hidden = current::hide(py, Some(span));
-    call.proceed_replacing(1, intern!(py, "fn"), &work);
+    call.proceed_replacing(1, pyo3::intern!(py, "fn"), &work);
     Ok(())
 }
 
