@@ -35,8 +35,21 @@ pub static LIBRARY: Instrumentation = Instrumentation {
         Target::call("httpx._client", "Client._send_single_request", send_single_request),
         Target::coroutine("httpx._client", "AsyncClient.send", send_async),
         Target::coroutine("httpx._client", "AsyncClient._send_single_request", send_single_request_async),
+        // The fork, of the same build.
+        of_fork(Target::call("httpx2._client", "Client.send", send)),
+        of_fork(Target::call("httpx2._client", "Client._send_single_request", send_single_request)),
+        of_fork(Target::coroutine("httpx2._client", "AsyncClient.send", send_async)),
+        of_fork(Target::coroutine(
+            "httpx2._client",
+            "AsyncClient._send_single_request",
+            send_single_request_async,
+        )),
     ],
 };
+
+const fn of_fork(target: Target) -> Target {
+    Target { optional: true, ..target }
+}
 
 static SCOPE: Key = Key::new("remora.httpx");
 static SPEC: SpanSpec = SpanSpec { name: "HTTP", kind: SpanKind::Client, scope: &SCOPE };
