@@ -15,6 +15,7 @@ mod ffi;
 mod hook;
 mod http;
 mod http_client;
+mod http_server;
 mod instrumentations;
 mod lifecycle;
 mod objects;
