@@ -40,8 +40,8 @@ struct SpanObject {
 /// What hooks of one library tell each other through the span that is in force.
 #[derive(Debug)]
 pub struct Note {
-    /// The address of what a server span serves (a WSGI `environ`), so that an inner layer of the same request can
-    /// tell; 0 where there is none.
+    /// The address of what a server span serves (a WSGI stream, the header list of an ASGI scope), so that an inner
+    /// layer of the same request can tell; 0 where there is none.
     pub subject: AtomicUsize,
     /// The response's status code, or 0.
     pub status: AtomicU16,
@@ -61,6 +61,8 @@ pub struct Note {
     pub addressed: AtomicBool,
     /// Whether the peer's address is set.
     pub peered: AtomicBool,
+    /// Whether a server's hook made it, so that a framework's may take it over.
+    pub bare: AtomicBool,
     outer: AtomicPtr<SpanObject>,
 }
 
@@ -77,6 +79,7 @@ impl Note {
             routed: AtomicBool::new(false),
             addressed: AtomicBool::new(false),
             peered: AtomicBool::new(false),
+            bare: AtomicBool::new(false),
             outer: AtomicPtr::new(ptr::null_mut()),
         }
     }

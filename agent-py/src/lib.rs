@@ -16,6 +16,7 @@ mod ffi;
 mod hook;
 mod http;
 mod http_client;
+mod http_server;
 mod instrumentations;
 mod lifecycle;
 mod messaging;
