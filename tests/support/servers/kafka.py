@@ -61,7 +61,9 @@ log.cleaner.dedupe.buffer.size=2097152
         while "Kafka Server started" not in self._log.read_text(errors="replace"):
             if self._process.poll() is not None or time.monotonic() > end:
                 self.close()
-                raise AssertionError(f"Kafka does not start:\n{self._log.read_text(errors='replace')[-4000:]}")
+                raise AssertionError(
+                    f"Kafka does not start:\n{self._log.read_text(errors='replace')[-4000:]}"
+                )
             time.sleep(0.05)
 
     def close(self) -> None:
