@@ -525,3 +525,30 @@ def test_a_consumer_is_not_kept(run: Run) -> None:
     show(reference() is None)
     """
     assert run(code).shown == [True]
+
+
+def test_asked_in_worker_threads_of_asyncio_or_through_a_generator_each_span_ends(run: Run) -> None:
+    code = """
+    import asyncio
+    p = producer()
+    for n in range(3):
+        p.send(TOPIC, b"x", partition=0)
+    p.flush()
+    async def main():
+        c = consumer(TOPIC)
+        for n in range(3):
+            await asyncio.to_thread(next, c)
+        c.close()
+    asyncio.run(main())
+    def messages():
+        yield from consumer(TOPIC, consumer_timeout_ms=300)
+    for message in messages():
+        p.send(OTHER, b"y")
+    p.flush()
+    show(len([*messages()]))
+    """
+    result = run(code)
+    assert result.shown == [3]
+    processes = kafka_spans(result, "process")
+    assert len(processes) == 9
+    assert [len(children(result.spans, span)) for span in processes] == [0, 0, 0, 1, 1, 1, 0, 0, 0]
