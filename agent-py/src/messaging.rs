@@ -236,22 +236,26 @@ fn consumer_of(span: &Span<'_>) -> Option<usize> {
 }
 
 /// Ends the work on the message that this consumer gave last in this context, and on messages of other consumers within
-/// it; what was in force outside is in force again.
+/// it; what was in force outside is in force again. Work that ended elsewhere is no longer in force either.
 pub fn leave(py: Python<'_>, consumer: usize) {
     let mut inner: SmallVec<[Span<'_>; 2]> = SmallVec::new();
+    let (mut left, mut all_over) = (0, true);
     let mut at = current::current(py);
     while let Some(span) = at {
-        let Some(of) = consumer_of(&span) else { return };
+        let Some(of) = consumer_of(&span) else { break };
+        all_over &= span.is_sampled() && !span.is_recording();
         at = span.outer();
         inner.push(span);
+        if of == consumer || all_over {
+            left = inner.len();
+        }
         if of == consumer {
-            current::set(py, at.as_ref());
             break;
         }
-        if at.is_none() {
-            return;
-        }
     }
+    let Some(last) = left.checked_sub(1) else { return };
+    inner.truncate(left);
+    current::set(py, inner[last].outer().as_ref());
     for span in &inner {
         span.finish();
         let Some(of) = consumer_of(span) else { continue };
