@@ -302,6 +302,22 @@ pub fn start_exit<'py>(
     Some(span)
 }
 
+/// A stand-in for the span in force while an exit is made of which nothing is to be seen: never recorded, marked so that
+/// inner layers make no span, and whatever else starts under it has the same parent as without it.
+pub fn cover<'py>(py: Python<'py>, parent: &Option<Span<'py>>, exit: Exit, layer: u8) -> Option<Span<'py>> {
+    let cover = allocate(py)?;
+    let of = |span: &mut ActiveSpan| (span.trace_id, span.span_id, span.flags, span.carried.clone());
+    let (trace_id, span_id, flags, carried) = match parent {
+        Some(parent) => parent.with(of)?,
+        None => ([0; 16], [0; 8], 0, None),
+    };
+    cover.with(|span| {
+        (span.trace_id, span.span_id, span.flags, span.carried) = (trace_id, span_id, flags, carried);
+    });
+    cover.mark(exit, layer);
+    Some(cover)
+}
+
 /// Whether an exit can be recorded at all; asked before an id is drawn for it. `None` where that cannot be told.
 #[inline]
 pub fn may_record(parent: &Option<Span<'_>>, exit: Exit, layer: u8) -> Option<bool> {

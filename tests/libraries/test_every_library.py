@@ -50,6 +50,15 @@ REQUESTS = Library(
         "requests.adapters:HTTPAdapter.send",
     ),
 )
+SQLALCHEMY = Library(
+    "sqlalchemy",
+    "create_engine",
+    'show(create_engine("sqlite://").connect().exec_driver_sql("select 200").scalar())',
+    tuple(
+        f"sqlalchemy.engine.default:DefaultDialect.{name}"
+        for name in ("do_execute", "do_executemany", "do_execute_no_params", "initialize", "do_ping")
+    ),
+)
 SQLITE3 = Library(
     "sqlite3",
     "connect",
@@ -60,7 +69,7 @@ SQLITE3 = Library(
         for name in ("execute", "executemany", "executescript")
     ),
 )
-each_library = pytest.mark.parametrize("library", [FLASK, REQUESTS, SQLITE3], ids=str)
+each_library = pytest.mark.parametrize("library", [FLASK, REQUESTS, SQLALCHEMY, SQLITE3], ids=str)
 
 
 @each_library
