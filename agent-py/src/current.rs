@@ -342,6 +342,14 @@ pub fn start_exit<'py>(
     Some(span)
 }
 
+/// A stand-in for the span in force while an exit is made of which nothing is to be seen: never recorded, marked so that
+/// inner layers make no span, and whatever else starts under it has the same parent as without it.
+pub fn cover<'py>(py: Python<'py>, parent: &Option<Span<'py>>, exit: Exit, layer: u8) -> Option<Span<'py>> {
+    let cover = stand_in(py, parent)?;
+    cover.mark(exit, layer);
+    Some(cover)
+}
+
 /// Whether an exit can be recorded at all; asked before an id is drawn for it. A trace that the sampler leaves out is
 /// counted.
 #[inline]

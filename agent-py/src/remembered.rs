@@ -29,9 +29,15 @@ impl<T: Clone> Remembered<T> {
         Self { places: Mutex::new(Vec::new()) }
     }
 
-    /// What is known of `object`; else what `read` finds out, which is kept if it finds anything.
+    /// Lets `work` see what is known of `object`; else what `read` finds out, which is kept if it finds anything. `work`
+    /// may run under the lock: it calls no Python.
     #[inline]
-    pub fn get(&self, object: &Bound<'_, PyAny>, read: impl FnOnce() -> Option<T>) -> Option<T> {
+    pub fn with<R>(
+        &self,
+        object: &Bound<'_, PyAny>,
+        read: impl FnOnce() -> Option<T>,
+        work: impl FnOnce(&T) -> R,
+    ) -> Option<R> {
         let address = object.as_ptr() as usize;
         let place = (address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) % PLACES;
         if let Ok(places) = self.places.try_lock()
@@ -40,11 +46,17 @@ impl<T: Clone> Remembered<T> {
             // What is alive at this address is `object`; a reference to what was there before is dead.
             && found.object.bind(object.py()).upgrade().is_some()
         {
-            return Some(found.value.clone());
+            return Some(work(&found.value));
         }
         let value = read()?;
-        self.keep(object, place, value.clone());
-        Some(value)
+        let result = work(&value);
+        self.keep(object, place, value);
+        Some(result)
+    }
+
+    /// A copy of it.
+    pub fn get(&self, object: &Bound<'_, PyAny>, read: impl FnOnce() -> Option<T>) -> Option<T> {
+        self.with(object, read, T::clone)
     }
 
     #[cold]

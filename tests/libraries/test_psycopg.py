@@ -155,7 +155,7 @@ def test_template_strings_show_no_values(pg: Run, python: Python) -> None:
     code = """
         secret, table, inner = "secret", "pg_class", t"select {'secret'}"
         for query in (t"select {secret}, {5}", t"select {secret:l}", t"select count(*) from {table:i}",
-                      t"{inner:q}", t"select {sql.Literal('secret')}, {sql.SQL('7')}"):
+                      t"{inner:q}", t"select {sql.Literal('secret'):l}, {sql.SQL('7'):q}"):
             db.execute(query)
             list(db.cursor().stream(query))
     """
@@ -299,8 +299,8 @@ def test_pipelines_pools_two_phases_and_factories_work_as_without_us(pg: Run, py
         with db.pipeline() as pipeline:
             one, two = db.cursor(), db.cursor()
             one.execute("select 1")
-            two.execute("select * from nowhere")
             show(one.fetchone())
+            two.execute("select * from nowhere")
             try:
                 pipeline.sync()
             except psycopg.Error as error:
@@ -439,3 +439,62 @@ def test_taken_out_again_the_identical_originals_are_there(program: Run) -> None
     """
     result = program(code, env={"REMORA_ENABLED": None})
     assert result.shown == [[False] * 10, [True] * 10, [True] * 10]
+
+
+@on("3.15")
+def test_a_lazy_import_stays_lazy_until_its_first_use_which_is_traced(
+    program: Run, postgresql: PostgreSQL, python: Python
+) -> None:
+    code = """
+lazy import psycopg
+lazy from psycopg import connect
+show("psycopg" in sys.modules)
+show(connect(os.environ["DSN"]).execute("select 200").fetchone())
+show("psycopg" in sys.modules)
+"""
+    result = program(code, env={"DSN": postgresql.url}, python=python)
+    assert result.shown == [False, [200], True]
+    assert len(calls(result)) == 1
+
+
+@on_oldest_and_newest
+def test_a_module_imported_before_activation_gives_the_same_spans(pg: Run, python: Python) -> None:
+    code = """
+        import remora
+        execute = psycopg.Cursor.execute
+        cursor = db.cursor()
+        remora.init()
+        show(cursor.execute("select 1").fetchone())
+        list(cursor.stream("select 2"))
+    """
+    early = pg(code, env={"REMORA_ENABLED": None}, python=python)
+    spans = calls(early)
+    late = pg(code, python=python)
+    assert early.shown == late.shown == [[1]]
+    assert [span.attributes for span in calls(late)[2:]] == [span.attributes for span in spans]
+    assert len(spans) == 2
+
+
+def test_a_child_process_traces_with_a_connection_of_its_own(pg: Run) -> None:
+    code = """
+        db.execute("select 1")
+        if (pid := os.fork()) == 0:
+            with psycopg.connect(DSN) as own:
+                own.execute("select 2")
+            sys.exit()
+        os.waitpid(pid, 0)
+        db.execute("select 3")
+    """
+    spans = calls(pg(code))
+    assert len({span.span_id for span in spans}) == len({span.trace_id for span in spans}) == 3
+    assert len({span.resource["process.pid"] for span in spans}) == 2
+
+
+def test_a_disabled_library_is_left_alone(pg: Run) -> None:
+    code = """
+        import remora
+        show(db.execute("select 1").fetchone(), remora.status()["hooks"]["psycopg"]["state"])
+    """
+    result = pg(code, env={"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "psycopg"})
+    assert result.shown == [[[1], "disabled"]]
+    assert calls(result) == []

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use agent_core::Key;
 use agent_core::fragment::Fragment;
 use agent_core::semconv;
-use agent_core::span::{SpanKind, SpanSpec};
+use agent_core::span::{ActiveSpan, SpanKind, SpanSpec};
 use agent_core::sql::Dialect;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -59,6 +59,8 @@ const DEFAULT_PORT: u16 = 5432;
 
 /// What never changes in a connection.
 struct Known {
+    /// All of it.
+    whole: Fragment,
     /// Namespace and server.
     place: Fragment,
     /// `network.peer.*`; empty for a socket of the machine.
@@ -67,13 +69,14 @@ struct Known {
 
 static CONNECTIONS: Remembered<Arc<Known>> = Remembered::new();
 
-/// A cursor's connection.
-fn known(call: &Call<'_>) -> Option<Arc<Known>> {
+/// Lets `work` see what is known of a cursor's connection.
+#[inline]
+fn with_known<R>(call: &Call<'_>, work: impl FnOnce(&Arc<Known>) -> R) -> Option<R> {
     let cursor = call.arg(0)?;
     let py = call.py();
     let connection = attribute(&cursor, intern!(py, "_conn"))
         .or_else(|| attribute(&cursor, intern!(py, "connection")))?;
-    CONNECTIONS.get(&connection, || read(&connection))
+    CONNECTIONS.with(&connection, || read(&connection), work)
 }
 
 #[cold]
@@ -92,17 +95,30 @@ fn read(connection: &Bound<'_, PyAny>) -> Option<Arc<Known>> {
     let port = port.filter(|_| !is_socket);
     let place =
         Place { namespace: namespace.unwrap_or_default(), address: host, port, default_port: DEFAULT_PORT };
-    Some(Arc::new(Known {
-        place: Fragment::new(|span| place.describe(span)),
-        peer: Fragment::new(|span| {
-            if !peer.is_empty() && !is_socket {
-                span.str(&semconv::NETWORK_PEER_ADDRESS, peer);
-                if let Some(port) = port {
-                    span.int(&semconv::NETWORK_PEER_PORT, i64::from(port));
-                }
+    let describe_peer = |span: &mut ActiveSpan| {
+        if !peer.is_empty() && !is_socket {
+            span.str(&semconv::NETWORK_PEER_ADDRESS, peer);
+            if let Some(port) = port {
+                span.int(&semconv::NETWORK_PEER_PORT, i64::from(port));
             }
+        }
+    };
+    Some(Arc::new(Known {
+        whole: Fragment::new(|span| {
+            describe_system(span);
+            place.describe(span);
+            describe_peer(span);
         }),
+        place: Fragment::new(|span| place.describe(span)),
+        peer: Fragment::new(describe_peer),
     }))
+}
+
+fn describe_system(span: &mut ActiveSpan) {
+    span.str(&semconv::DB_SYSTEM_NAME, "postgresql");
+    if old_names::database() {
+        span.str(&old_names::DB_SYSTEM, "postgresql");
+    }
 }
 
 /// What there is to say of one call.
@@ -115,6 +131,43 @@ struct Query {
 
 impl Query {
     fn new(call: &Call<'_>, kind: Kind) -> Self {
+        let parameters = Parameters::of(call, kind);
+        let statement =
+            parameters.query.as_ref().and_then(|query| statement(query, parameters.parameterised));
+        Self {
+            statement,
+            connection: with_known(call, Arc::clone),
+            batch: parameters.batch,
+            ends_with_first: kind == Kind::Stream,
+        }
+    }
+
+    fn describe(&self, span: &Span<'_>) {
+        span.with(|span| {
+            match &self.connection {
+                Some(connection) => span.append(&connection.whole),
+                None => describe_system(span),
+            }
+            if let Some(statement) = &self.statement {
+                span.append(statement);
+            }
+            if let Some(size) = self.batch {
+                span.int(&semconv::DB_OPERATION_BATCH_SIZE, size as i64);
+            }
+        });
+    }
+}
+
+/// A call's arguments.
+struct Parameters<'a, 'py> {
+    query: Option<Borrowed<'a, 'py, PyAny>>,
+    parameterised: bool,
+    batch: Option<usize>,
+}
+
+impl<'a, 'py> Parameters<'a, 'py> {
+    #[inline]
+    fn of(call: &'a Call<'py>, kind: Kind) -> Self {
         let py = call.py();
         let (query, parameters) = match kind {
             Kind::Copy => (intern!(py, "statement"), intern!(py, "params")),
@@ -123,35 +176,30 @@ impl Query {
         };
         let parameters = call.argument(2, parameters).filter(|parameters| !parameters.is_none());
         let size = parameters.as_ref().and_then(|parameters| length(parameters));
-        let parameterised = match kind {
-            Kind::Many => true,
-            _ => parameters.is_some() && size != Some(0),
-        };
         Self {
-            statement: call.argument(1, query).and_then(|query| statement(&query, parameterised)),
-            connection: known(call),
+            query: call.argument(1, query),
+            parameterised: kind == Kind::Many || parameters.is_some() && size != Some(0),
             batch: size.filter(|size| kind == Kind::Many && *size != 1),
-            ends_with_first: kind == Kind::Stream,
         }
     }
+}
 
-    fn describe(&self, span: &Span<'_>) {
-        span.with(|span| {
-            span.str(&semconv::DB_SYSTEM_NAME, "postgresql");
-            if old_names::database() {
-                span.str(&old_names::DB_SYSTEM, "postgresql");
-            }
-            if let Some(statement) = &self.statement {
-                span.append(statement);
-            }
-            if let Some(connection) = &self.connection {
-                span.append(&connection.place);
-                span.append(&connection.peer);
-            }
-            if let Some(size) = self.batch {
-                span.int(&semconv::DB_OPERATION_BATCH_SIZE, size as i64);
-            }
-        });
+/// As [`Query`], of a span that has started: nothing is kept.
+#[inline]
+fn describe(call: &Call<'_>, span: &Span<'_>, kind: Kind) {
+    let parameters = Parameters::of(call, kind);
+    if with_known(call, |known| span.with(|span| span.append(&known.whole))).is_none() {
+        span.with(describe_system);
+    }
+    if let Some(query) = &parameters.query {
+        if let Ok(query) = query.cast::<PyString>() {
+            database::set_statement(span, &query, Dialect::PostgreSql, parameters.parameterised);
+        } else if let Some(statement) = statement(query, parameters.parameterised) {
+            span.with(|span| span.append(&statement));
+        }
+    }
+    if let Some(size) = parameters.batch {
+        span.with(|span| span.int(&semconv::DB_OPERATION_BATCH_SIZE, size as i64));
     }
 }
 
@@ -191,7 +239,7 @@ fn enrich(call: &Call<'_>, outer: &Span<'_>) {
     if !outer.covers(Exit::Database, DRIVER) || !outer.is_recording() {
         return;
     }
-    let Some(known) = known(call) else { return };
+    let Some(known) = with_known(call, Arc::clone) else { return };
     let note = outer.note();
     if !note.peered.swap(true, Ordering::Relaxed) {
         outer.with(|span| span.append(&known.peer));
@@ -217,7 +265,7 @@ fn run(call: &mut Call<'_>, kind: Kind) -> HookResult {
     }
     // Nothing inside starts spans: it is not put in force.
     let Some(span) = current::start(py, &SPEC, &parent).filter(Span::is_recording) else { return Ok(()) };
-    Query::new(call, kind).describe(&span);
+    describe(call, &span, kind);
     call.proceed();
     if let Some(error) = call.error() {
         fail(&span, &error);

@@ -56,6 +56,21 @@ pub static LIBRARY: Instrumentation = Instrumentation {
             executemany,
         )
         .optional(),
+        // What it asks a new server, whether one still answers, how transactions are isolated.
+        Target::call("sqlalchemy.engine.default", "DefaultDialect._assert_and_set_isolation_level", of_its_own)
+            .optional(),
+        Target::call("sqlalchemy.engine.default", "DefaultDialect.reset_isolation_level", of_its_own)
+            .optional(),
+        Target::call("sqlalchemy.engine.default", "DefaultDialect.initialize", of_its_own).optional(),
+        Target::call("sqlalchemy.engine.default", "DefaultDialect.do_ping", of_its_own).optional(),
+        Target::call("sqlalchemy.dialects.mssql.base", "MSDialect.initialize", of_its_own).optional(),
+        Target::call("sqlalchemy.dialects.mysql.base", "MySQLDialect.initialize", of_its_own).optional(),
+        Target::call("sqlalchemy.dialects.oracle.base", "OracleDialect.initialize", of_its_own).optional(),
+        Target::call("sqlalchemy.dialects.oracle.cx_oracle", "OracleDialect_cx_oracle.initialize", of_its_own).optional(),
+        Target::call("sqlalchemy.dialects.postgresql._psycopg_common", "_PGDialect_common_psycopg.do_ping", of_its_own).optional(),
+        Target::call("sqlalchemy.dialects.postgresql.base", "PGDialect.initialize", of_its_own).optional(),
+        Target::call("sqlalchemy.dialects.postgresql.psycopg", "PGDialect_psycopg.initialize", of_its_own).optional(),
+        Target::call("sqlalchemy.dialects.postgresql.psycopg2", "PGDialect_psycopg2.initialize", of_its_own).optional(),
     ],
 };
 
@@ -186,6 +201,17 @@ fn statement(call: &mut Call<'_>, kind: Kind) -> HookResult {
     Ok(())
 }
 
+/// Statements that nobody asked for: neither we nor the driver make spans of them.
+fn of_its_own(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    let parent = current::current(py);
+    if let Some(cover) = current::cover(py, &parent, Exit::Database, TOOLKIT + 1) {
+        let _entered = cover.enter(parent);
+        call.proceed();
+    }
+    Ok(())
+}
+
 fn describe(call: &Call<'_>, span: &Span<'_>, kind: Kind) {
     let py = call.py();
     let (parameters, context) = match kind {
@@ -243,6 +269,12 @@ fn rows_of_a_batch(context: Option<&Bound<'_, PyAny>>, size: Option<usize>) -> O
 #[cold]
 fn fail(span: &Span<'_>, error: &Bound<'_, PyAny>) {
     let py = error.py();
+    let first = attribute(error, intern!(py, "args"))
+        .and_then(|args| args.cast_into::<PyTuple>().ok())
+        .and_then(|args| quiet(py, args.get_item(0)));
+    if let Some(code) = first.and_then(|first| answer_code(error, &first)) {
+        return database::set_error_code(span, error, Some(&code));
+    }
     for name in [intern!(py, "sqlstate"), intern!(py, "pgcode")] {
         let code = attribute(error, name);
         if let Some(code) = text(&code) {
@@ -252,11 +284,7 @@ fn fail(span: &Span<'_>, error: &Bound<'_, PyAny>) {
     if attribute(error, intern!(py, "sqlite_errorname")).is_some() {
         return database::set_error(span, error, intern!(py, "sqlite_errorname"));
     }
-    let first = attribute(error, intern!(py, "args"))
-        .and_then(|args| args.cast_into::<PyTuple>().ok())
-        .and_then(|args| quiet(py, args.get_item(0)));
-    let code = first.and_then(|first| answer_code(error, &first));
-    database::set_error_code(span, error, code.as_deref());
+    database::set_error_code(span, error, None);
 }
 
 /// Drivers put it first: MySQL's the number, Oracle's an object with the whole code, ODBC's the SQLSTATE.

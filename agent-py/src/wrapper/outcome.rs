@@ -10,7 +10,7 @@ use crate::exception;
 use crate::ffi::quiet;
 
 /// Whether an exception is how something ends in good order: exhausted, closed, cancelled, a wished exit.
-fn is_control_flow(error: &Bound<'_, PyAny>) -> bool {
+pub(super) fn is_control_flow(error: &Bound<'_, PyAny>) -> bool {
     let py = error.py();
     if error.is_instance_of::<PyStopIteration>() || error.is_instance_of::<PyStopAsyncIteration>() {
         return true;

@@ -12,7 +12,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
-use super::outcome::record;
+use super::outcome::{is_control_flow, record};
 use crate::current::{self, Span, StoredSpan};
 use crate::ffi::{Raised, iter_send, quiet, vectorcall_method};
 
@@ -26,7 +26,7 @@ pub trait Start: Send + Sync {
         false
     }
 
-    /// Records what the generator raised.
+    /// Records what the generator failed with.
     fn fail(&self, span: &Span<'_>, error: &Bound<'_, PyAny>) {
         record(span, error);
     }
@@ -255,7 +255,8 @@ impl Strand {
             if let Some(span) = (*this).span.take() {
                 let span = span.get(py);
                 match (error, (*this).how.take()) {
-                    (Some(error), Some(how)) => how.fail(&span, error),
+                    (Some(error), Some(how)) if !is_control_flow(error) => how.fail(&span, error),
+                    (Some(_), Some(_)) => {}
                     (Some(error), None) => record(&span, error),
                     (None, _) => {}
                 }
