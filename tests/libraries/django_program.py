@@ -75,4 +75,6 @@ def servers(result: Result) -> list[Span]:
 
 def selects(result: Result, of: Span) -> list[Span]:
     """The queries below a span; not those that set up a thread's connection."""
-    return [span for span in children(result.spans, of) if span.get("db.query.text") in ("select ?", "select 2")]
+    return [
+        span for span in children(result.spans, of) if span.get("db.query.text") in ("select ?", "select 2")
+    ]
