@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -560,7 +561,7 @@ show([call("/" + name)[0] for name in ("fine", "missing", "down", "broken")])
 def test_odd_requests_get_what_they_get_without_the_agent(program: Run) -> None:
     code = (
         APP
-        + """
+        + r"""
 class Odd:
     def __str__(self): raise ValueError("no text")
 def odd(request, x=None):
@@ -629,12 +630,19 @@ def test_the_development_server_and_its_reloading_parent(
         "urlpatterns = [path('items/<int:item>/', lambda request, item: HttpResponse(str(item)))]\n"
         "execute_from_command_line(sys.argv)\n"
     )
-    server = service([sys.executable, "manage.py", "runserver", "127.0.0.1:{port}"], cwd=tmp_path)
+    server = service(
+        [sys.executable, "manage.py", "runserver", "127.0.0.1:{port}"],
+        cwd=tmp_path,
+        env={"OTEL_BSP_SCHEDULE_DELAY": "50"},
+    )
     for number in range(3):
         with urllib.request.urlopen(f"{server.url}/items/{number}/") as answer:
             assert answer.read() == str(number).encode()
-    result = server.stop()
-    spans = servers(result)
+    # The child is killed with its parent.
+    end = time.monotonic() + 20
+    while len(server.spans) < 3 and time.monotonic() < end:
+        time.sleep(0.05)
+    spans = servers(server.stop())
     assert [span.name for span in spans] == ["GET /items/<int:item>/"] * 3
     assert server.pid not in {span.resource["process.pid"] for span in spans}
 
