@@ -1,10 +1,14 @@
 """Django: one SERVER span for each request."""
 
 import json
+import sys
+import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 from support.otlp import children, one
+from support.process import Service
 from support.pythons import Python, on_oldest_and_newest, on_releases
 
 from .conftest import Program
@@ -366,6 +370,51 @@ show(Client().get("/h\u00e9/\u20ac").status_code, call("/h\u00e9/\u20ac".encode(
     assert {span["http.response.status_code"] for span in servers(result)} == {200}
 
 
+@on_oldest_and_newest
+def test_the_asynchronous_test_client_makes_one_span(program: Run, python: Python) -> None:
+    code = (
+        APP
+        + """
+import asyncio, inspect
+from asgiref.sync import sync_to_async
+from django.core.handlers.base import BaseHandler
+from django.test import AsyncClient
+async def view(request, x):
+    await asyncio.sleep(0)
+    return await sync_to_async(query)()
+async def broken(request): raise ValueError("x")
+async def pieces():
+    yield "a"
+    yield "b"
+url("async/<x>", view)
+url("sync", query)
+url("broken", broken)
+url("stream", lambda request: StreamingHttpResponse(pieces()))
+async def main():
+    client = AsyncClient(raise_request_exception=False)
+    paths = ("/async/1", "/sync", "/broken", "/nowhere")
+    codes = [(await client.get(path)).status_code for path in paths]
+    streamed = await client.get("/stream")
+    return codes + [b"".join([piece async for piece in streamed]).decode()]
+show(asyncio.run(main()), inspect.iscoroutinefunction(BaseHandler.get_response_async))
+"""
+    )
+    result = program(code, python=python)
+    assert result.shown == [[[200, 200, 500, 404, "ab"], True]]
+    spans = servers(result)
+    assert [span.name for span in spans] == [
+        "GET /async/<x>",
+        "GET /sync",
+        "GET /broken",
+        "GET",
+        "GET /stream",
+    ]
+    assert [span["http.response.status_code"] for span in spans] == [200, 200, 500, 404, 200]
+    assert [len(selects(result, span)) for span in spans] == [1, 1, 0, 0, 0]
+    assert [len(span.events) for span in spans] == [0, 0, 1, 0, 0]
+    assert {span.parent_id for span in spans} == {None}
+
+
 def test_static_files_are_one_span_and_the_application_below_is_not_another(
     program: Run, tmp_path: Path
 ) -> None:
@@ -423,7 +472,7 @@ show(Client().get("/health").status_code)
     code += 'import remora\nshow(remora.status()["hooks"]["django"]["state"])\n'
     off = program(code, env={"OTEL_PYTHON_DJANGO_INSTRUMENT": "false"})
     assert off.shown == [*result.shown, "disabled"]
-    assert servers(off) == [span]
+    assert [each.span_id for each in servers(off)] == [span.span_id]
 
 
 def test_nothing_is_made_where_nothing_is_sampled_and_the_context_goes_on(program: Run) -> None:
@@ -507,6 +556,95 @@ show([call("/" + name)[0] for name in ("fine", "missing", "down", "broken")])
         [],
         ["ValueError"],
     ]
+
+
+def test_odd_requests_get_what_they_get_without_the_agent(program: Run) -> None:
+    code = (
+        APP
+        + r"""
+class Odd:
+    def __str__(self): raise ValueError("no text")
+def odd(request, x=None):
+    request.odd = Odd()
+    return query()
+url("x/<path:x>", odd)
+url("", odd)
+class Evil:
+    streaming = "yes"
+    def __getattr__(self, name): raise ValueError(name)
+def outcome(path="/", method="GET", **more):
+    try:
+        return call(path, method, **more)[0]
+    except Exception as error:
+        return [type(error).__name__, str(error)]
+long = "x" * (10 << 20)
+show(outcome("/x/\xff\xfe"), outcome("/x/\u20ac"), outcome("/x/\udce9"), outcome("/x/" + long),
+     outcome("/", QUERY_STRING=long), outcome("/", QUERY_STRING="\udc80"), outcome("/", "BREW"),
+     outcome("/", method=b"GET"), outcome("/", HTTP_HOST="[::bad"), outcome("/", HTTP_HOST=b"bytes"),
+     outcome("/", HTTP_TRACEPARENT="\udc80", HTTP_USER_AGENT="a\r\nb: c"), outcome(None), outcome("/x/a\0b"))
+from django.core.handlers.base import BaseHandler
+class Handler(type(handler())):
+    def get_response(self, request): return Evil()
+show(outcome("/", application=Handler()))
+"""
+    )
+    env = {"OTEL_PYTHON_DJANGO_TRACED_REQUEST_ATTRS": "odd,user,path_info,session"}
+    result = program(code, env=env)
+    assert result.shown == program(code, env={"REMORA_ENABLED": "false"}).shown
+    assert len(servers(result)) == 14
+    assert [span.name for span in servers(result)][:2] == ["GET /x/<path:x>", "GET"]
+
+
+@on_oldest_and_newest
+def test_a_module_imported_before_activation_gives_the_same_spans(program: Run, python: Python) -> None:
+    code = (
+        STREAM
+        + """
+url("x/<y>", query)
+url("broken", lambda request: 1 / 0)
+handler()
+import remora
+remora.init()
+show(call("/x/1"), call("/stream/2"), call("/broken")[0])
+"""
+    )
+    early = program(code, env={"REMORA_ENABLED": None}, python=python)
+    before = [(span.name, span.attributes, len(span.events)) for span in servers(early)]
+    late = program(code, python=python)
+    assert late.shown == early.shown
+    assert [(span.name, span.attributes, len(span.events)) for span in servers(late)[3:]] == before
+    assert len(before) == 3
+
+
+def test_the_development_server_and_its_reloading_parent(
+    service: Callable[..., Service], tmp_path: Path
+) -> None:
+    (tmp_path / "manage.py").write_text(
+        "import sys\n"
+        "from django.conf import settings\n"
+        "from django.core.management import execute_from_command_line\n"
+        "from django.http import HttpResponse\n"
+        "from django.urls import path\n"
+        "settings.configure(DEBUG=True, ALLOWED_HOSTS=['*'], ROOT_URLCONF='__main__', SECRET_KEY='x',\n"
+        "    INSTALLED_APPS=['django.contrib.staticfiles'], STATIC_URL='/static/')\n"
+        "urlpatterns = [path('items/<int:item>/', lambda request, item: HttpResponse(str(item)))]\n"
+        "execute_from_command_line(sys.argv)\n"
+    )
+    server = service(
+        [sys.executable, "manage.py", "runserver", "127.0.0.1:{port}"],
+        cwd=tmp_path,
+        env={"OTEL_BSP_SCHEDULE_DELAY": "50"},
+    )
+    for number in range(3):
+        with urllib.request.urlopen(f"{server.url}/items/{number}/") as answer:
+            assert answer.read() == str(number).encode()
+    # The child is killed with its parent.
+    end = time.monotonic() + 20
+    while len(server.spans) < 3 and time.monotonic() < end:
+        time.sleep(0.05)
+    spans = servers(server.stop())
+    assert [span.name for span in spans] == ["GET /items/<int:item>/"] * 3
+    assert server.pid not in {span.resource["process.pid"] for span in spans}
 
 
 @on_releases("old", "middle")

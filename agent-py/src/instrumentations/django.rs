@@ -17,7 +17,7 @@ use pyo3::types::{PyAny, PyDict, PyString};
 
 use crate::breaker::Breaker;
 use crate::captured_headers::SERVER_RESPONSE;
-use crate::current::{self, Span};
+use crate::current::{self, Span, StoredSpan};
 use crate::exception;
 use crate::excluded_urls::ExcludedUrls;
 use crate::ffi::quiet;
@@ -26,7 +26,7 @@ use crate::instrumentations::{Hook, Instrumentation, Target};
 use crate::objects::{self, attribute};
 use crate::settings;
 use crate::suppression::{self, Of};
-use crate::wrapper::{self, Call, HookResult};
+use crate::wrapper::{self, Call, Flight, HookResult};
 use crate::wsgi::{self, Environ};
 
 /// The library.
@@ -37,6 +37,12 @@ pub static LIBRARY: Instrumentation = Instrumentation {
     targets: &[
         Target::call("django.core.handlers.wsgi", "WSGIHandler.__call__", wsgi_call),
         Target::call("django.core.handlers.base", "BaseHandler.get_response", get_response),
+        Target {
+            module: "django.core.handlers.base",
+            attribute: "BaseHandler.get_response_async",
+            hook: Hook::Async(get_response_async),
+            optional: false,
+        },
         Target::call("django.core.handlers.base", "BaseHandler.resolve_request", resolve_request),
         Target::call("django.core.handlers.exception", "response_for_exception", response_for_exception),
         Target::call("django.http.response", "HttpResponseBase.close", close),
@@ -88,12 +94,67 @@ fn get_response(call: &mut Call<'_>) -> HookResult {
         current::current(py).filter(|span| span.note().subject.load(Ordering::Relaxed) == subject);
     match in_force {
         Some(span) => {
+            traced_attributes(&span, &request);
             call.proceed();
-            answered(call, &span, &request);
+            if let Some(response) = call.result() {
+                note_response(&span, &response);
+            }
         }
-        None => serve(call, &environ, |span| set_path(span, &request)),
+        None => serve(call, &environ, |span| describe(span, &request)),
     }
     Ok(())
+}
+
+/// The asynchronous test client has no other entry either.
+fn get_response_async(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
+    let py = call.py();
+    let (Some(handler), Some(request)) = (call.arg(0), call.argument(1, intern!(py, "request"))) else {
+        return Ok(None);
+    };
+    // An `ASGIHandler`: what calls it makes the span.
+    if attribute(&handler, intern!(py, "chunk_size")).is_some() {
+        if let Some(span) = wsgi::server_span(py) {
+            traced_attributes(&span, &request);
+        }
+        return Ok(None);
+    }
+    // Made like the `environ` of a WSGI request.
+    let meta = attribute(&request, intern!(py, "META"));
+    let Some(environ) = meta.as_ref().and_then(|meta| meta.cast::<PyDict>().ok()).map(Environ) else {
+        return Ok(None);
+    };
+    if suppression::suppressed(py, Of::Any) || EXCLUDED.contain(|| Some(Cow::Owned(environ.url()))) {
+        return Ok(None);
+    }
+    let Some(span) = environ.start(&SPEC, &current::current(py)) else { return Ok(None) };
+    if span.is_recording() {
+        environ.describe(&span);
+        describe(&span, &request);
+    }
+    Ok(Some(Box::new(Asked { span: Some(span.store()) })))
+}
+
+/// A request of the asynchronous test client.
+struct Asked {
+    span: Option<StoredSpan>,
+}
+
+impl Flight for Asked {
+    fn start(&mut self, _py: Python<'_>) -> HookResult<Option<StoredSpan>> {
+        Ok(self.span.take())
+    }
+
+    fn finish(
+        &mut self,
+        _py: Python<'_>,
+        span: Option<&Span<'_>>,
+        outcome: Result<&Bound<'_, PyAny>, &Bound<'_, PyAny>>,
+    ) -> HookResult {
+        if let Some(span) = span {
+            over(span, outcome.ok(), outcome.err());
+        }
+        Ok(())
+    }
 }
 
 /// The call is a request's: with a span of its own in force, unless it has one already or is to have none.
@@ -116,30 +177,29 @@ fn serve<'py>(call: &mut Call<'py>, environ: &Environ<'_, 'py>, describe: impl F
         let _entered = span.enter(in_force);
         call.proceed();
     }
+    over(&span, call.result().as_deref(), call.error().as_deref());
+}
+
+/// A request's handler has returned or raised.
+fn over<'py>(
+    span: &Span<'py>,
+    response: Option<&Bound<'py, PyAny>>,
+    error: Option<&Bound<'py, PyAny>>,
+) {
     // From here on an equal address is another request's.
     span.note().subject.store(0, Ordering::Relaxed);
-    if let Some(error) = call.error() {
-        failed(&span, &error);
-        span.finish();
-        return;
+    if let Some(error) = error {
+        failed(span, error);
+        return span.finish();
     }
+    // The test client's handler, or a handler that makes its responses another way.
     if !span.note().answered.load(Ordering::Relaxed)
-        && let Some(response) = call.result()
+        && let Some(response) = response
     {
-        // The test client's handler, or a handler that makes its responses another way.
-        note_response(&span, &response);
+        note_response(span, response);
     }
     if !span.note().streamed.load(Ordering::Relaxed) {
         span.finish();
-    }
-}
-
-/// What the handler made of a request whose span is in force.
-fn answered<'py>(call: &Call<'py>, span: &Span<'py>, request: &Bound<'py, PyAny>) {
-    let Some(response) = call.result() else { return };
-    note_response(span, &response);
-    if span.is_recording() {
-        traced_attributes(span, request);
     }
 }
 
@@ -246,6 +306,12 @@ fn set_route(span: &Span<'_>, found: &Bound<'_, PyAny>, request: &Bound<'_, PyAn
     });
 }
 
+/// What only the request object says.
+fn describe(span: &Span<'_>, request: &Bound<'_, PyAny>) {
+    set_path(span, request);
+    traced_attributes(span, request);
+}
+
 /// Django has written the decoded path into the request's `environ` by now.
 fn set_path(span: &Span<'_>, request: &Bound<'_, PyAny>) {
     let path = attribute(request, intern!(request.py(), "path"));
@@ -293,7 +359,7 @@ fn failed(span: &Span<'_>, error: &Bound<'_, PyAny>) {
 #[inline]
 fn traced_attributes(span: &Span<'_>, request: &Bound<'_, PyAny>) {
     let wanted = &settings::get().http.django_traced_request_attrs;
-    if !wanted.is_empty() {
+    if !wanted.is_empty() && span.is_recording() {
         read_attributes(span, request, wanted);
     }
 }
