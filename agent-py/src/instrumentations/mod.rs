@@ -48,7 +48,6 @@ pub enum Hook {
     /// Around a synchronous call.
     Call(CallHook),
     /// Around a coroutine.
-    #[expect(dead_code, reason = "the asynchronous libraries come with the next issue")]
     Async(AsyncHook),
 }
 
