@@ -4,6 +4,7 @@
 
 mod agent;
 mod api;
+mod asgi;
 mod breaker;
 mod captured_headers;
 mod composed;

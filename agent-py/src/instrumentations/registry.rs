@@ -14,6 +14,7 @@ libraries! {
     aiohttp_client = "aiohttp_client.rs";
     aiohttp_server = "aiohttp_server.rs";
     django = "django.rs";
+    fastapi = "fastapi.rs";
     flask = "flask.rs";
     httpx = "httpx.rs";
     kafka = "kafka.rs";
@@ -23,6 +24,7 @@ libraries! {
     requests = "requests.rs";
     sqlalchemy = "sqlalchemy.rs";
     sqlite3 = "sqlite3.rs";
+    starlette = "starlette.rs";
     threading = "threading.rs";
     urllib3 = "urllib3.rs";
 }
