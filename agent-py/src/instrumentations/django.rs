@@ -21,13 +21,14 @@ use crate::current::{self, Span, StoredSpan};
 use crate::exception;
 use crate::excluded_urls::ExcludedUrls;
 use crate::ffi::quiet;
+use crate::http_server;
 use crate::http::{self, Method};
 use crate::instrumentations::{Hook, Instrumentation, Target};
 use crate::objects::{self, attribute};
 use crate::settings;
 use crate::suppression::{self, Of};
 use crate::wrapper::{self, Call, Flight, HookResult};
-use crate::wsgi::{self, Environ};
+use crate::wsgi::Environ;
 
 /// The library.
 pub static LIBRARY: Instrumentation = Instrumentation {
@@ -113,7 +114,7 @@ fn get_response_async(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>
     };
     // An `ASGIHandler`: what calls it makes the span.
     if attribute(&handler, intern!(py, "chunk_size")).is_some() {
-        if let Some(span) = wsgi::server_span(py) {
+        if let Some(span) = http_server::server_span(py) {
             traced_attributes(&span, &request);
         }
         return Ok(None);
@@ -266,7 +267,7 @@ fn iterate(call: &mut Call<'_>) -> HookResult {
 
 fn resolve_request(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
-    let span = wsgi::server_span(py).filter(Span::is_recording);
+    let span = http_server::server_span(py).filter(Span::is_recording);
     call.proceed();
     let Some(span) = span else { return Ok(()) };
     if let (Some(found), Some(request)) = (call.result(), call.argument(1, intern!(py, "request"))) {
@@ -325,7 +326,7 @@ fn set_path(span: &Span<'_>, request: &Bound<'_, PyAny>) {
 
 fn response_for_exception(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
-    let span = wsgi::server_span(py).filter(Span::is_recording);
+    let span = http_server::server_span(py).filter(Span::is_recording);
     call.proceed();
     let (Some(span), Some(error)) = (span, call.argument(1, intern!(py, "exc"))) else { return Ok(()) };
     let code = call.result().and_then(|response| attribute(&response, intern!(py, "status_code")));
