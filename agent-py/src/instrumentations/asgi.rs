@@ -1,0 +1,68 @@
+//! ASGI applications as servers call them: the SERVER span where no framework of ours makes one, and what outer
+//! middleware does where one takes it over.
+
+use agent_core::Key;
+use agent_core::span::{SpanKind, SpanSpec};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::asgi::Server;
+use crate::breaker::Breaker;
+use crate::excluded_urls::ExcludedUrls;
+use crate::instrumentations::{Hook, Instrumentation, Target};
+use crate::objects::attribute;
+use crate::wrapper::{self, Call, Flight, HookResult};
+
+/// The library.
+pub static LIBRARY: Instrumentation = Instrumentation {
+    name: "asgi",
+    distribution: "",
+    breaker: Breaker::new("asgi"),
+    targets: &[
+        Target::call("uvicorn.config", "Config.load", load),
+        // Older releases call the application themselves.
+        Target {
+            module: "hypercorn.app_wrappers",
+            attribute: "ASGIWrapper.__call__",
+            hook: Hook::Async(method),
+            optional: true,
+        },
+    ],
+};
+
+static SCOPE: Key = Key::new("remora.asgi");
+static SERVER: Server = Server {
+    spec: SpanSpec { name: "HTTP", kind: SpanKind::Server, scope: &SCOPE },
+    excluded: ExcludedUrls::of("asgi"),
+    breaker: &LIBRARY.breaker,
+    bare: true,
+};
+
+fn method(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
+    SERVER.serve(call, 1)
+}
+
+/// Around an application itself.
+pub fn application(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
+    SERVER.serve(call, 0)
+}
+
+/// The configuration has found the application that its protocols are going to call.
+fn load(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    call.proceed();
+    let (Some(_), Some(config)) = (call.result(), call.arg(0)) else { return Ok(()) };
+    let interface = attribute(&config, intern!(py, "interface"));
+    // Around a WSGI application: its own span says more.
+    if interface.is_some_and(|interface| {
+        interface.cast::<PyString>().is_ok_and(|interface| interface.to_string_lossy() == "wsgi")
+    }) {
+        return Ok(());
+    }
+    let loaded = intern!(py, "loaded_app");
+    if let Some(application) = attribute(&config, loaded).filter(|found| !wrapper::is_wrapper(found)) {
+        config.setattr(loaded, wrapper::wrap_async(&application, self::application, &LIBRARY.breaker)?)?;
+    }
+    Ok(())
+}
