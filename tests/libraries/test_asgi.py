@@ -1,5 +1,6 @@
 """FastAPI, Starlette and bare ASGI and WSGI applications: one SERVER span for each request."""
 
+import contextlib
 import sys
 import urllib.error
 import urllib.request
@@ -299,10 +300,8 @@ def test_a_bare_application_has_one_span_and_a_framework_takes_it_over(
     def ask(name: str, *paths: str) -> list:
         one_service = service([sys.executable, *SERVERS[server], f"apps:{name}"], cwd=tmp_path)
         for path in paths:
-            try:
+            with contextlib.suppress(urllib.error.URLError, ConnectionError):
                 urllib.request.urlopen(one_service.url + path).close()
-            except (urllib.error.URLError, ConnectionError):
-                pass
         one_service.stop()
         return sorted(one_service.spans, key=lambda span: span.start)
 
