@@ -13,6 +13,7 @@ macro_rules! libraries {
 libraries! {
     aiohttp_client = "aiohttp_client.rs";
     aiohttp_server = "aiohttp_server.rs";
+    asgi = "asgi.rs";
     django = "django.rs";
     fastapi = "fastapi.rs";
     flask = "flask.rs";
@@ -27,4 +28,5 @@ libraries! {
     starlette = "starlette.rs";
     threading = "threading.rs";
     urllib3 = "urllib3.rs";
+    wsgi = "wsgi.rs";
 }
