@@ -26,6 +26,11 @@ class Library:
     def scope(self) -> str:
         return f"remora.{self.name}"
 
+    @property
+    def module(self) -> str:
+        """What is imported: one package may be two libraries."""
+        return self.name.partition("-")[0]
+
     def __str__(self) -> str:
         return self.name
 
