@@ -185,6 +185,9 @@ async def look(request, proceed):
     return await proceed(request)
 def parent(flags): return [(b"traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-" + flags)]
 show(call(app, "/unsampled", headers=parent(b"00")), call(app, "/health", headers=parent(b"01")))
+@app.post("/{path}")
+def nothing(path): pass
+show(call(app, "/health", "POST"))
 """
     )
     result = program(code, env={"OTEL_PYTHON_FASTAPI_EXCLUDED_URLS": "health"})
