@@ -185,6 +185,9 @@ async def look(request, proceed):
     return await proceed(request)
 def parent(flags): return [(b"traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-" + flags)]
 show(call(app, "/unsampled", headers=parent(b"00")), call(app, "/health", headers=parent(b"01")))
+@app.post("/{path}")
+def nothing(path): pass
+show(call(app, "/health", "POST"))
 """
     )
     result = program(code, env={"OTEL_PYTHON_FASTAPI_EXCLUDED_URLS": "health"})
@@ -313,3 +316,43 @@ def test_a_bare_application_has_one_span_and_a_framework_takes_it_over(
     taken = one(ask(framework, "/items/7"))
     assert (taken.scope, taken["http.response.status_code"]) == (scopes[1], 200)
     assert taken["http.route"] in ("/items/{item}", "/items/<item>")
+
+
+def test_wsgi_errors_after_a_head_and_streamed_bodies(program: Run) -> None:
+    code = """
+from gunicorn.app.base import BaseApplication
+import sqlite3
+db = sqlite3.connect(":memory:")
+def plain(environ, start_response):
+    start_response("200 OK", [])
+    if environ["PATH_INFO"] == "/late":
+        try:
+            raise ValueError("late")
+        except ValueError:
+            import sys
+            start_response("503 Down", [], sys.exc_info())
+    if environ["PATH_INFO"] == "/list":
+        return [b"x"]
+    def pieces():
+        db.execute("select 1").fetchone()
+        yield b"x"
+    return pieces()
+class Served(BaseApplication):
+    def load_config(self): pass
+    def load(self): return plain
+app = Served().wsgi()
+show(app is plain, app == plain, app.__name__)
+def call(path):
+    body = app({"REQUEST_METHOD": "GET", "PATH_INFO": path}, lambda *a: None)
+    made = type(body).__name__, b"".join(body).decode()
+    getattr(body, "close", lambda: None)()
+    return made
+show(call("/list"), call("/stream"), call("/late"))
+"""
+    result = program(code)
+    assert result.shown[0] == [False, True, "plain"]
+    assert result.shown[1][0] == ["list", "x"]
+    spans = servers(result)
+    assert [span["http.response.status_code"] for span in spans] == [200, 200, 503]
+    assert [span.get("error.type") for span in spans] == [None, None, "503"]
+    assert [len(children(result.spans, span)) for span in spans] == [0, 1, 1]

@@ -92,6 +92,20 @@ show(WSGIHandler()(RequestFactory().get("/").environ, lambda *a: None).status_co
         "django.http.response:HttpResponseBase.close",
         "django.http.response:StreamingHttpResponse.__iter__",
     ),
+ASGI_CALL = """
+import asyncio
+async def receive(): return {"type": "http.request", "body": b"", "more_body": False}
+async def send(message):
+    if "status" in message:
+        show(message["status"])
+scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b"", "root_path": ""}
+asyncio.run(app(scope, receive, send))
+"""
+FASTAPI = Library(
+    "fastapi",
+    "FastAPI",
+    'app = FastAPI()\napp.get("/")(lambda: "x")' + ASGI_CALL,
+    ("fastapi.applications:FastAPI.__call__", "fastapi.routing:APIRoute.handle"),
 )
 FLASK = Library(
     "flask",
@@ -192,6 +206,16 @@ SQLALCHEMY = Library(
     tuple(
         f"sqlalchemy.engine.default:DefaultDialect.{name}"
         for name in ("do_execute", "do_executemany", "do_execute_no_params", "initialize", "do_ping")
+STARLETTE = Library(
+    "starlette",
+    "applications, responses, routing",
+    'app = applications.Starlette(routes=[routing.Route("/", lambda request: responses.Response())])'
+    + ASGI_CALL,
+    (
+        "starlette.applications:Starlette.__call__",
+        "starlette.routing:Route.handle",
+        "starlette.routing:WebSocketRoute.handle",
+        "starlette.background:BackgroundTask.__call__",
     ),
 )
 SQLITE3 = Library(
@@ -292,7 +316,8 @@ child()
     assert len({span.resource["process.pid"] for span in spans}) == 3
 
 
-@each_library
+# FastAPI imports the whole API, which the folder below has only a part of; Starlette stands for it.
+@pytest.mark.parametrize("library", [FLASK, REQUESTS, SQLITE3, STARLETTE], ids=str)
 @pytest.mark.parametrize("key", ["suppress_instrumentation", "_SUPPRESS_INSTRUMENTATION_KEY"])
 def test_nothing_is_made_in_a_context_that_suppresses_it(
     program: Run, tmp_path: Path, library: Library, key: str
