@@ -4,6 +4,7 @@
 
 mod agent;
 mod api;
+mod asgi;
 mod breaker;
 mod captured_headers;
 mod current;
@@ -15,6 +16,7 @@ mod ffi;
 mod hook;
 mod http;
 mod http_client;
+mod http_server;
 mod instrumentations;
 mod lifecycle;
 mod objects;
