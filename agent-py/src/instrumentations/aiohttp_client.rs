@@ -189,7 +189,7 @@ fn answered(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
 }
 
 /// A version is a pair of numbers.
-fn version_of(version: &Bound<'_, PyAny>) -> Option<&'static str> {
+pub fn version_of(version: &Bound<'_, PyAny>) -> Option<&'static str> {
     let pair = version.cast::<PyTuple>().ok()?;
     let number = |at| pair.get_borrowed_item(at).ok().and_then(|number| quiet(pair.py(), number.extract::<u16>()));
     http_client::version_of_number(number(0)?.saturating_mul(10).saturating_add(number(1)?))

@@ -12,6 +12,7 @@ macro_rules! libraries {
 
 libraries! {
     aiohttp_client = "aiohttp_client.rs";
+    aiohttp_server = "aiohttp_server.rs";
     fastapi = "fastapi.rs";
     flask = "flask.rs";
     requests = "requests.rs";
