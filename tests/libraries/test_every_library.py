@@ -26,10 +26,49 @@ class Library:
     def scope(self) -> str:
         return f"remora.{self.name}"
 
+    @property
+    def module(self) -> str:
+        """What is imported: one package may be two libraries."""
+        return self.name.partition("-")[0]
+
     def __str__(self) -> str:
         return self.name
 
 
+AIOHTTP_CLIENT = Library(
+    "aiohttp-client",
+    "ClientSession",
+    """
+async def use():
+    async with ClientSession() as session, session.get(URL) as response:
+        show(response.status)
+import asyncio
+asyncio.run(use())
+""",
+    (
+        "aiohttp.client:ClientSession._request",
+        "aiohttp.client_reqrep:ClientRequest.__init__",
+        "aiohttp.client_reqrep:ClientRequest.send",
+    ),
+)
+AIOHTTP_SERVER = Library(
+    "aiohttp-server",
+    "web",
+    """
+from aiohttp.test_utils import make_mocked_request
+async def use():
+    async def view(request):
+        return web.Response(status=200)
+    app = web.Application()
+    app.router.add_get("/", view)
+    app.freeze()
+    response = await app._handle(make_mocked_request("GET", "/"))
+    show(response.status)
+import asyncio
+asyncio.run(use())
+""",
+    ("aiohttp.web_app:Application._handle", "aiohttp.web_response:StreamResponse.prepare"),
+)
 FLASK = Library(
     "flask",
     "Flask",
@@ -60,7 +99,9 @@ SQLITE3 = Library(
         for name in ("execute", "executemany", "executescript")
     ),
 )
-each_library = pytest.mark.parametrize("library", [FLASK, REQUESTS, SQLITE3], ids=str)
+each_library = pytest.mark.parametrize(
+    "library", [AIOHTTP_CLIENT, AIOHTTP_SERVER, FLASK, REQUESTS, SQLITE3], ids=str
+)
 
 
 @each_library
@@ -69,11 +110,11 @@ def test_a_lazy_import_stays_lazy_until_its_first_use_which_is_traced(
     program: Run, library: Library, python: Python
 ) -> None:
     code = f"""
-lazy import {library.name}
-lazy from {library.name} import {library.names}
-show("{library.name}" in sys.modules)
+lazy import {library.module}
+lazy from {library.module} import {library.names}
+show("{library.module}" in sys.modules)
 {library.use}
-show("{library.name}" in sys.modules)
+show("{library.module}" in sys.modules)
 """
     result = program(code, python=python)
     assert result.shown == [False, 200, True]
@@ -118,8 +159,8 @@ show([a is b for a, b in zip(before, parts())])
 def test_a_child_process_traces_before_and_after_first_use(program: Run, library: Library) -> None:
     code = f"""
 import os
-import {library.name}
-from {library.name} import {library.names}
+import {library.module}
+from {library.module} import {library.names}
 def child():
     if (pid := os.fork()) == 0:
         {library.use.strip().replace(chr(10), chr(10) + " " * 8)}
@@ -155,7 +196,7 @@ def test_nothing_is_made_in_a_context_that_suppresses_it(
     )
     code = f"""
 sys.path.insert(0, {str(tmp_path)!r})
-from {library.name} import {library.names}
+from {library.module} import {library.names}
 from opentelemetry import context
 {library.use}
 context.current[getattr(context, {key!r}, {key!r})] = True

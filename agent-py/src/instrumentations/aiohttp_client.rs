@@ -132,11 +132,10 @@ impl Exchange {
     }
 }
 
-/// The span in force where it is a session's that waits for its response.
+/// The span in force where it is a session's that waits for its response. One that is not recorded has no scope to be
+/// told by: that of another library would be no client's of aiohttp's requests.
 fn waiting(py: Python<'_>) -> Option<Span<'_>> {
-    current::current(py).filter(|span| {
-        http_client::is_open(span) && span.with(|span| span.scope() == SCOPE.name()).unwrap_or(false)
-    })
+    current::current(py).filter(http_client::is_open)
 }
 
 /// `ClientRequest.__init__`: the first one of a call is what was asked for.
@@ -147,6 +146,7 @@ fn made(call: &mut Call<'_>) -> HookResult {
         return Ok(());
     }
     let Some(span) = waiting(py).filter(Span::is_recording) else { return Ok(()) };
+    // A client has no route: described.
     if span.note().routed.swap(true, Ordering::Relaxed) {
         return Ok(());
     }

@@ -1,0 +1,380 @@
+"""aiohttp's client: one CLIENT span for each call of a session."""
+
+from collections.abc import Callable
+
+import pytest
+from support.pythons import Python, on_oldest_and_newest, on_releases
+
+from .aiohttp_program import APP, clients, servers
+from .conftest import Program, Upstream
+
+Run = Callable[..., Program]
+
+CAPTURE = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_"
+# `go(work)` runs `work(session)`.
+SESSION = """
+import asyncio, aiohttp
+def go(work, **options):
+    async def main():
+        async with aiohttp.ClientSession(**options) as session:
+            return await work(session)
+    return asyncio.run(main())
+"""
+
+
+def check_one_request(program: Run, upstream: Upstream, python: Python) -> None:
+    code = SESSION + (
+        "async def work(session):\n"
+        "    async with session.get(URL + '/status/200', params={'a': 'b'}) as response:\n"
+        "        show(response.status, await response.text())\n"
+        "go(work)\n"
+    )
+    result = program(code, python=python)
+    assert result.shown == [[200, "ok"]]
+    [span] = result.spans
+    assert (span.name, span.kind, span.status, span.parent_id) == ("GET", "client", "unset", None)
+    assert span.scope == "remora.aiohttp-client"
+    assert span.attributes == {
+        "http.request.method": "GET",
+        "url.full": f"{upstream.url}/status/200?a=b",
+        "server.address": "127.0.0.1",
+        "server.port": upstream.port,
+        "http.response.status_code": 200,
+        "network.protocol.version": "1.1",
+    }
+    [received] = upstream.received
+    assert (received.trace_id, received.span_id, received.sampled) == (span.trace_id, span.span_id, True)
+
+
+@on_oldest_and_newest
+def test_a_request_is_one_client_span_with_the_stable_attributes(
+    program: Run, upstream: Upstream, python: Python
+) -> None:
+    check_one_request(program, upstream, python)
+
+
+@on_releases("old")
+def test_so_it_is_with_an_old_release(program: Run, upstream: Upstream, python: Python) -> None:
+    check_one_request(program, upstream, python)
+
+
+REDIRECTS = SESSION + (
+    "async def work(session):\n"
+    "    async with session.get(URL + '/redirect/2') as response:\n"
+    "        show([r.status for r in response.history], response.status)\n"
+    "go(work)\n"
+)
+
+
+def check_redirects(program: Run, upstream: Upstream, python: Python) -> None:
+    result = program(REDIRECTS, python=python)
+    assert result.shown == [[[302, 302], 200]]
+    [span] = result.spans
+    assert span["url.full"] == f"{upstream.url}/redirect/2"
+    assert (span["http.response.status_code"], span["http.request.resend_count"]) == (200, 2)
+    assert [received.span_id for received in upstream.received] == [span.span_id] * 3
+
+
+@on_oldest_and_newest
+def test_redirects_are_one_span_that_counts_them_with_its_header_on_every_hop(
+    program: Run, upstream: Upstream, python: Python
+) -> None:
+    check_redirects(program, upstream, python)
+
+
+@on_releases("old")
+def test_so_are_redirects_with_an_old_release(program: Run, upstream: Upstream, python: Python) -> None:
+    check_redirects(program, upstream, python)
+
+
+def test_too_many_redirects_are_an_error_of_the_one_span(program: Run) -> None:
+    code = SESSION + (
+        "async def work(session):\n"
+        "    try:\n"
+        "        await session.get(URL + '/redirect/5', max_redirects=3)\n"
+        "    except aiohttp.TooManyRedirects as error:\n"
+        "        show(len(error.history))\n"
+        "go(work)\n"
+    )
+    result = program(code)
+    assert result.shown == [3]
+    [span] = result.spans
+    assert (span.status, span["error.type"]) == ("error", "aiohttp.client_exceptions.TooManyRedirects")
+    assert span["http.request.resend_count"] == 2
+
+
+def test_from_400_on_the_status_code_is_the_error_with_and_without_raise_for_status(program: Run) -> None:
+    code = SESSION + (
+        "async def work(session):\n"
+        "    for code in (200, 201, 404, 500):\n"
+        "        async with session.get(f'{URL}/status/{code}') as response:\n"
+        "            pass\n"
+        "        try:\n"
+        "            await session.get(f'{URL}/status/{code}', raise_for_status=True)\n"
+        "        except aiohttp.ClientResponseError as error:\n"
+        "            show(error.status)\n"
+        "go(work)\n"
+    )
+    result = program(code)
+    assert result.shown == [404, 500]
+    got = [
+        (span["http.response.status_code"], span.status, span.get("error.type"), span.status_message)
+        for span in clients(result)
+    ]
+    ok = [(code, "unset", None, "") for code in (200, 201)]
+    bad = [(code, "error", str(code), "") for code in (404, 500)]
+    assert got == [one for one in ok + bad for _ in range(2)]
+    assert all(span.events == [] for span in result.spans)
+
+
+ENDS = SESSION + (
+    "async def attempt(coroutine):\n"
+    "    try:\n"
+    "        await coroutine\n"
+    "    except BaseException as error:\n"
+    "        frames, at = [], error.__traceback__\n"
+    "        while at:\n"
+    "            frames.append(at.tb_frame.f_code.co_name)\n"
+    "            at = at.tb_next\n"
+    "        show(type(error).__name__, frames.count('_request') > 1 or 'driver' in frames)\n"
+    "async def work(session):\n"
+    "    await attempt(session.get(URL + '/drop'))\n"
+    "    await attempt(session.get('http://127.0.0.1:1/refused', params={'a': 1}))\n"
+    "    await attempt(session.get(URL + '/slow', timeout=aiohttp.ClientTimeout(total=0.1)))\n"
+    "    await attempt(session.get(URL + '/slow', timeout=aiohttp.ClientTimeout(sock_read=0.1)))\n"
+    "    await attempt(asyncio.wait_for(session._request('GET', URL + '/slow'), 0.1))\n"
+    "    task = asyncio.create_task(session._request('GET', URL + '/slow'))\n"
+    "    await asyncio.sleep(0.1)\n"
+    "    task.cancel()\n"
+    "    await attempt(task)\n"
+    "    await attempt(session.get('nowhere'))\n"
+    "go(work)\n"
+)
+
+
+@on_oldest_and_newest
+def test_without_a_response_the_exception_is_the_error_and_a_cancellation_is_none(
+    program: Run, python: Python
+) -> None:
+    result = program(ENDS, python=python)
+    names = [
+        "ServerDisconnectedError", "ClientConnectorError", "TimeoutError", "SocketTimeoutError",
+        "TimeoutError", "CancelledError", "InvalidUrlClientError",
+    ]  # fmt: skip
+    assert result.shown == [[name, False] for name in names]
+    spans = clients(result)
+    module = "aiohttp.client_exceptions."
+    assert [span.get("error.type") for span in spans] == [
+        module + "ServerDisconnectedError",
+        module + "ClientConnectorError",
+        "TimeoutError",
+        module + "SocketTimeoutError",
+        # The caller gave up: what ends here is cancelled.
+        None,
+        None,
+        module + "InvalidUrlClientError",
+    ]
+    assert [span.status for span in spans] == ["error"] * 4 + ["unset"] * 2 + ["error"]
+    assert spans[1]["url.full"] == "http://127.0.0.1:1/refused?a=1"
+    assert spans[6]["url.full"] == "nowhere"
+    # An idempotent request on a connection that was dropped is sent a second time.
+    assert spans[0].get("http.request.resend_count") == 1
+    assert all("http.response.status_code" not in span.attributes for span in spans)
+
+
+def test_a_dead_kept_connection_is_a_resend_of_the_same_span(program: Run) -> None:
+    code = APP + (
+        "@routes.get('/dies')\n"
+        "async def dies(request):\n"
+        "    request.app['seen'] = request.app.get('seen', 0) + 1\n"
+        "    if request.app['seen'] == 2:\n"
+        "        request.transport.abort()\n"
+        "    return web.Response(text='x')\n"
+        "import warnings; warnings.simplefilter('ignore')\n"
+        "async def work(session, url):\n"
+        "    for _ in range(2):\n"
+        "        async with session.get(url + '/dies') as response:\n"
+        "            show(response.status)\n"
+        "            await response.read()\n"
+        "serve(work)\n"
+    )
+    result = program(code)
+    assert result.shown == [200, 200]
+    first, second = clients(result)
+    assert (first.get("http.request.resend_count"), second["http.request.resend_count"]) == (None, 1)
+    assert [span.parent_id for span in servers(result)] == [first.span_id, second.span_id, second.span_id]
+
+
+def test_a_span_ends_at_the_headers_and_the_body_is_the_application_s(program: Run) -> None:
+    code = SESSION + (
+        "async def work(session):\n"
+        "    async with session.get(URL + '/stream') as response:\n"
+        "        show(len(b''.join([piece async for piece in response.content.iter_chunked(512)])))\n"
+        "    async with session.get(URL + '/stream') as response:\n"
+        "        show(len(await response.content.read(10)))\n"
+        "go(work)\n"
+    )
+    result = program(code)
+    assert result.shown[0] == 4096
+    # The body takes four pauses of 150 ms.
+    assert [span.duration < 300_000_000 for span in clients(result)] == [True, True]
+
+
+def test_base_url_credentials_and_secrets(program: Run, upstream: Upstream) -> None:
+    code = SESSION + (
+        "async def work(session):\n"
+        "    async with session.get('/x', params={'sig': 'hidden', 'a': '1'}) as response:\n"
+        "        show(response.status)\n"
+        "go(work, base_url=URL.replace('//', '//scott:tiger@'))\n"
+    )
+    result = program(code)
+    [span] = result.spans
+    assert span["url.full"] == f"{upstream.url}/x?sig=REDACTED&a=1"
+    assert not any(secret in str(span.raw) for secret in ("tiger", "scott", "hidden"))
+    assert upstream.received[0].headers["authorization"].startswith("Basic ")
+
+
+def test_the_application_s_own_header_is_overwritten_and_its_mapping_untouched(
+    program: Run, upstream: Upstream
+) -> None:
+    code = SESSION + (
+        "async def work(session):\n"
+        "    headers = {'TraceParent': 'old', 'X-Own': 'a'}\n"
+        "    await session.get(URL, headers=headers)\n"
+        "    show(headers)\n"
+        "go(work)\n"
+    )
+    result = program(code)
+    assert result.shown == [{"TraceParent": "old", "X-Own": "a"}]
+    assert [one.span_id for one in upstream.received] == [result.spans[0].span_id]
+
+
+def test_a_client_middleware_that_sends_twice_makes_one_span_and_its_own_requests_their_own(
+    program: Run, upstream: Upstream
+) -> None:
+    code = SESSION + (
+        "async def again(request, handler):\n"
+        "    response = await handler(request)\n"
+        "    response.release()\n"
+        "    async with request.session.get(URL + '/token', middlewares=()) as token:\n"
+        "        await token.read()\n"
+        "    return await handler(request)\n"
+        "async def work(session):\n"
+        "    async with session.get(URL + '/main') as response:\n"
+        "        show(response.status)\n"
+        "go(work, middlewares=(again,))\n"
+    )
+    result = program(code)
+    main, token = clients(result)
+    assert main["url.full"].endswith("/main")
+    assert main["http.request.resend_count"] == 1
+    assert token["url.full"].endswith("/token")
+    assert token.parent_id == main.span_id
+    assert upstream.paths() == ["/main", "/token", "/main"]
+    assert [one.span_id for one in upstream.received] == [main.span_id, token.span_id, main.span_id]
+
+
+def test_tasks_that_run_side_by_side_have_the_parent_of_where_they_were_made(
+    program: Run, upstream: Upstream
+) -> None:
+    code = APP + (
+        "@routes.get('/fan')\n"
+        "async def fan(request):\n"
+        "    async def one(at):\n"
+        "        async with aiohttp.ClientSession() as session, session.get(f'{URL}/{at}') as response:\n"
+        "            return response.status\n"
+        "    return web.json_response(await asyncio.gather(*map(one, range(5))))\n"
+        "async def work(session, url):\n"
+        "    async with session.get(url + '/fan') as response:\n"
+        "        show(await response.json())\n"
+        "    show(remora.current_trace_id())\n"
+        "serve(work)\n"
+    )
+    result = program(code)
+    assert result.shown == [[200] * 5, None]
+    [server] = servers(result)
+    inner = [span for span in clients(result) if span.parent_id == server.span_id]
+    assert len(inner) == 5
+    assert {one.span_id for one in upstream.received} == {span.span_id for span in inner}
+
+
+def test_an_unsampled_request_has_no_span_and_a_header_that_says_so(program: Run, upstream: Upstream) -> None:
+    result = program(REDIRECTS, env={"OTEL_TRACES_SAMPLER": "always_off"})
+    assert result.spans == []
+    assert [one.sampled for one in upstream.received] == [False] * 3
+    assert len({one.span_id for one in upstream.received}) == 1
+
+
+def test_excluded_urls_and_captured_headers(program: Run, upstream: Upstream) -> None:
+    code = SESSION + (
+        "async def work(session):\n"
+        "    headers = {'X-Asked': '1', 'Cookie': 'secret'}\n"
+        "    await session.get('/hidden', headers=headers)\n"
+        "    await session.get('/seen', headers=headers)\n"
+        "go(work, base_url=URL)\n"
+    )
+    env = {
+        "OTEL_PYTHON_AIOHTTP_CLIENT_EXCLUDED_URLS": "http://127.0.0.1:[0-9]+/hidden$",
+        CAPTURE + "CLIENT_REQUEST": "x-asked,cookie",
+        CAPTURE + "CLIENT_RESPONSE": "content-length",
+    }
+    [span] = program(code, env=env).spans
+    assert span["url.full"] == upstream.url + "/seen"
+    assert span["http.request.header.x-asked"] == ["1"]
+    assert span["http.request.header.cookie"] == ["[REDACTED]"]
+    assert span["http.response.header.content-length"] == ["2"]
+    assert ["traceparent" in one.headers for one in upstream.received] == [False, True]
+
+
+def test_old_names_stand_beside_the_stable_ones(program: Run, upstream: Upstream) -> None:
+    code = SESSION + "async def work(session): await session.get(URL + '/x')\ngo(work)\n"
+    [span] = program(code, env={"OTEL_SEMCONV_STABILITY_OPT_IN": "http/dup"}).spans
+    assert span["http.url"] == span["url.full"] == upstream.url + "/x"
+    assert (span["http.method"], span["http.status_code"], span["net.peer.port"]) == (
+        "GET", 200, upstream.port,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ["response", "session"])
+def test_nothing_of_a_call_is_kept_after_it(program: Run, what: str) -> None:
+    code = SESSION + (
+        "import gc, weakref\n"
+        "async def main():\n"
+        "    session = aiohttp.ClientSession()\n"
+        "    response = await session.get(URL)\n"
+        "    await response.read()\n"
+        "    await session.close()\n"
+        f"    return weakref.ref({what})\n"
+        "reference = asyncio.run(main())\n"
+        "gc.collect()\n"
+        "show(reference() is None)\n"
+    )
+    assert program(code).shown == [True]
+
+
+def test_arguments_that_are_none_raise_as_they_do_without_the_agent(program: Run) -> None:
+    code = SESSION + (
+        "class Odd:\n"
+        "    def __str__(self): raise ValueError('odd')\n"
+        "    __repr__ = __str__\n"
+        "async def work(session):\n"
+        "    for method, url in ((1, URL), ('GET', 7), ('GET', Odd()), ('G\\udc80', URL), ('GET', b'http://x')):\n"
+        "        try:\n"
+        "            await session.request(method, url)\n"
+        "        except Exception as error:\n"
+        "            show(type(error).__name__)\n"
+        "    try:\n"
+        "        session._request()\n"
+        "    except TypeError:\n"
+        "        show('at the call')\n"
+        "    async with session.get(URL + '/' + 'x' * 60000) as response:\n"
+        "        show(response.status)\n"
+        "    async with session.get(URL + '/caf\\u00e9') as response:\n"
+        "        show(response.status)\n"
+        "go(work)\n"
+    )
+    traced = program(code)
+    bare = program(code, env={"REMORA_ENABLED": None})
+    assert traced.shown == bare.shown
+    last = traced.spans[-1]
+    assert last["url.full"].endswith("/caf%C3%A9")
