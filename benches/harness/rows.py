@@ -76,7 +76,7 @@ MORE = (
         libraries="more", needs=UPSTREAM, header=True, rounds=20, counted=True,
     ),
     Loop(
-        "aiohttp-server", "aiohttp server request, in process", "aiohttp_server", 0.08, 0.05,
+        "aiohttp-server", "aiohttp server request on loopback, one process", "aiohttp_server", 0.08, 0.05,
         libraries="more", rounds=15, counted=True,
     ),
     Loop(
