@@ -83,6 +83,14 @@ MORE = (
         "aiohttp", "aiohttp client GET on loopback", "aiohttp_get", 0.02, 0.012,
         libraries="more", needs=UPSTREAM, header=True, rounds=20, counted=True,
     ),
+    Loop(
+        "aiohttp-server", "aiohttp server request on loopback, one process", "aiohttp_server", 0.08, 0.05,
+        libraries="more", rounds=15, counted=True,
+    ),
+    Loop(
+        "aiohttp-server-unsampled", "the same, not sampled", "aiohttp_server", 0.02, 0.01,
+        libraries="more", environment=UNSAMPLED, traces=False, rounds=20, counted=True,
+    ),
     Loop("redis", "redis GET", "redis_get", 0.02, 0.01, libraries="more", needs=("redis",), rounds=20),
     Loop("sqlalchemy", "SQLAlchemy core `select 1`", "sqlalchemy_select", 0.10, 0.06, libraries="more"),
     Loop(

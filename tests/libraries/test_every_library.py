@@ -86,21 +86,14 @@ show(WSGIHandler()(RequestFactory().get("/").environ, lambda *a: None).status_co
 """,
     (
         "django.core.handlers.wsgi:WSGIHandler.__call__",
+        "django.core.handlers.asgi:ASGIHandler.__call__",
         "django.core.handlers.base:BaseHandler.get_response",
         "django.core.handlers.base:BaseHandler.get_response_async",
         "django.core.handlers.base:BaseHandler.resolve_request",
         "django.http.response:HttpResponseBase.close",
         "django.http.response:StreamingHttpResponse.__iter__",
     ),
-ASGI_CALL = """
-import asyncio
-async def receive(): return {"type": "http.request", "body": b"", "more_body": False}
-async def send(message):
-    if "status" in message:
-        show(message["status"])
-scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b"", "root_path": ""}
-asyncio.run(app(scope, receive, send))
-"""
+)
 FASTAPI = Library(
     "fastapi",
     "FastAPI",
@@ -206,16 +199,6 @@ SQLALCHEMY = Library(
     tuple(
         f"sqlalchemy.engine.default:DefaultDialect.{name}"
         for name in ("do_execute", "do_executemany", "do_execute_no_params", "initialize", "do_ping")
-STARLETTE = Library(
-    "starlette",
-    "applications, responses, routing",
-    'app = applications.Starlette(routes=[routing.Route("/", lambda request: responses.Response())])'
-    + ASGI_CALL,
-    (
-        "starlette.applications:Starlette.__call__",
-        "starlette.routing:Route.handle",
-        "starlette.routing:WebSocketRoute.handle",
-        "starlette.background:BackgroundTask.__call__",
     ),
 )
 SQLITE3 = Library(
@@ -226,6 +209,18 @@ SQLITE3 = Library(
         f"sqlite3:{owner}.{name}"
         for owner in ("Cursor", "Connection")
         for name in ("execute", "executemany", "executescript")
+    ),
+)
+STARLETTE = Library(
+    "starlette",
+    "applications, responses, routing",
+    'app = applications.Starlette(routes=[routing.Route("/", lambda request: responses.Response())])'
+    + ASGI_CALL,
+    (
+        "starlette.applications:Starlette.__call__",
+        "starlette.routing:Route.handle",
+        "starlette.routing:WebSocketRoute.handle",
+        "starlette.background:BackgroundTask.__call__",
     ),
 )
 URLLIB3 = Library(
