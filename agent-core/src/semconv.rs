@@ -15,6 +15,7 @@ macro_rules! names {
 
 names! {
     CLIENT_ADDRESS = "client.address";
+    CODE_FUNCTION_NAME = "code.function.name";
     DB_COLLECTION_NAME = "db.collection.name";
     DB_NAMESPACE = "db.namespace";
     DB_OPERATION_BATCH_SIZE = "db.operation.batch.size";

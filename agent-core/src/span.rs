@@ -259,6 +259,23 @@ impl ActiveSpan {
         self.start
     }
 
+    /// Moves it to another scope.
+    #[inline]
+    pub fn set_scope(&mut self, scope: &'static Key) {
+        self.scope = scope.id();
+    }
+
+    /// Gives it up unsent: from here on it stands for `caller`, or for nothing that is sampled.
+    pub fn abandon(&mut self, caller: Option<Self>) {
+        match caller {
+            Some(caller) => *self = caller,
+            None => {
+                self.recording = false;
+                self.flags &= !SAMPLED;
+            }
+        }
+    }
+
     /// Its scope's name.
     pub fn scope(&self) -> &'static str {
         crate::keys::scope_name(self.scope)

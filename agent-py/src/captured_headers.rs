@@ -11,9 +11,9 @@ use regex_lite::Regex;
 
 use crate::current::Span;
 use crate::ffi::quiet;
+use crate::http_server::latin1;
 use crate::patterns::{self, Finds};
 use crate::settings;
-use crate::wsgi;
 
 /// Never shown, whatever is asked for.
 const SECRET: [&str; 5] = ["authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"];
@@ -140,7 +140,7 @@ impl Capture {
 pub fn text(value: &Bound<'_, PyAny>) -> Option<String> {
     let mut bytes = Vec::new();
     match value.cast::<PyString>() {
-        Ok(text) => wsgi::latin1(&text.to_string_lossy(), &mut bytes),
+        Ok(text) => latin1(&text.to_string_lossy(), &mut bytes),
         Err(_) => bytes.extend_from_slice(value.cast::<PyBytes>().ok()?.as_bytes()),
     }
     Some(String::from_utf8_lossy(&bytes).into_owned())

@@ -40,8 +40,8 @@ struct SpanObject {
 /// What hooks of one library tell each other through the span that is in force.
 #[derive(Debug)]
 pub struct Note {
-    /// The address of what a server span serves (a WSGI `environ`), so that an inner layer of the same request can
-    /// tell; 0 where there is none.
+    /// The address of what a server span serves (a WSGI stream, the header list of an ASGI scope), so that an inner
+    /// layer of the same request can tell; 0 where there is none.
     pub subject: AtomicUsize,
     /// The response's status code, or 0.
     pub status: AtomicU16,
@@ -57,6 +57,8 @@ pub struct Note {
     pub failed: AtomicBool,
     /// Whether `http.route` is set.
     pub routed: AtomicBool,
+    /// Whether a server's hook made it, so that a framework's may take it over.
+    pub bare: AtomicBool,
     outer: AtomicPtr<SpanObject>,
 }
 
@@ -71,6 +73,7 @@ impl Note {
             streamed: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             routed: AtomicBool::new(false),
+            bare: AtomicBool::new(false),
             outer: AtomicPtr::new(ptr::null_mut()),
         }
     }

@@ -8,7 +8,7 @@ use agent_core::propagation::w3c;
 use agent_core::semconv;
 use agent_core::span::ActiveSpan;
 use pyo3::prelude::*;
-use pyo3::types::{PyAny, PyString};
+use pyo3::types::{PyAny, PyBytes, PyString};
 
 use crate::current::Span;
 use crate::ffi::quiet;
@@ -121,7 +121,7 @@ impl Incoming {
     /// Reads the headers that `header` finds, by their place in [`HEADERS`](agent_core::propagation::HEADERS). What
     /// no propagator asks for is not looked up.
     #[inline]
-    pub fn read<'py>(header: impl Fn(usize) -> Option<Bound<'py, PyString>>) -> Self {
+    pub fn read<H: Header>(header: impl Fn(usize) -> Option<H>) -> Self {
         let propagators = settings::get().propagators;
         let wanted = |at: usize, when: bool| if when { header(at) } else { None };
         let trace_parent = wanted(0, propagators.trace_context());
@@ -186,9 +186,28 @@ pub fn inject<'py>(
     Ok(())
 }
 
-fn bytes<'a>(header: &'a Option<Bound<'_, PyString>>) -> Option<&'a [u8]> {
-    let header = header.as_ref()?;
-    quiet(header.py(), header.to_str()).map(str::as_bytes)
+/// A header's value as its library has it.
+pub trait Header {
+    /// What was sent.
+    fn bytes(&self) -> Option<&[u8]>;
+}
+
+impl Header for Bound<'_, PyString> {
+    #[inline]
+    fn bytes(&self) -> Option<&[u8]> {
+        quiet(self.py(), self.to_str()).map(str::as_bytes)
+    }
+}
+
+impl Header for &Bound<'_, PyBytes> {
+    #[inline]
+    fn bytes(&self) -> Option<&[u8]> {
+        Some(self.as_bytes())
+    }
+}
+
+fn bytes<H: Header>(header: &Option<H>) -> Option<&[u8]> {
+    header.as_ref()?.bytes()
 }
 
 /// A parameter (`for`, `host`, `proto`) that the first proxy wrote into `Forwarded` (RFC 7239).

@@ -4,6 +4,7 @@
 
 mod agent;
 mod api;
+mod asgi;
 mod breaker;
 mod captured_headers;
 mod current;
@@ -14,6 +15,7 @@ mod excluded_urls;
 mod ffi;
 mod hook;
 mod http;
+mod http_server;
 mod instrumentations;
 mod lifecycle;
 mod objects;

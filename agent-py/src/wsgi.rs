@@ -2,31 +2,22 @@
 //!
 //! Nothing of a request is parsed by what can raise: what cannot be read is left out.
 
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
-use agent_core::redact;
-use agent_core::semconv;
-use agent_core::span::{ActiveSpan, Parent, SpanKind, SpanSpec};
+use agent_core::span::SpanSpec;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::captured_headers::{self, Capture, SERVER_REQUEST};
-use crate::current::{self, Entered, Span};
+use crate::current::{Entered, Span};
 use crate::ffi::quiet;
-use crate::http::{self, Incoming, Method};
-use crate::old_names;
+use crate::http::Incoming;
+use crate::http_server::{self, Request, Text, latin1};
 
 /// A request's `environ`.
 pub struct Environ<'a, 'py>(pub &'a Bound<'py, PyDict>);
-
-/// The span in force, if it is one that [`Environ::start`] made and whose request is still being answered.
-pub fn server_span(py: Python<'_>) -> Option<Span<'_>> {
-    current::current(py).filter(|span| {
-        span.note().subject.load(Ordering::Relaxed) != 0
-            && span.with(|span| span.kind == SpanKind::Server).unwrap_or(false)
-    })
-}
 
 impl<'py> Environ<'_, 'py> {
     #[inline]
@@ -57,9 +48,7 @@ impl<'py> Environ<'_, 'py> {
     /// where the request names none.
     #[cold]
     pub fn pass_on(&self, spec: &SpanSpec, in_force: Option<Span<'py>>) -> Option<Entered<'py>> {
-        let caller = self.incoming().passed_on()?;
-        let span = current::start_with(self.0.py(), spec, Parent::Local(&caller))?;
-        span.with(|span| *span = caller);
+        let span = http_server::pass_on(self.0.py(), spec, self.incoming(), self.subject())?;
         Some(span.enter(in_force))
     }
 
@@ -112,63 +101,16 @@ impl<'py> Environ<'_, 'py> {
         headers
     }
 
-    /// The old names of what [`Self::describe`] sets from the request itself.
-    #[cold]
-    fn describe_old(&self, span: &Span<'py>) {
-        let py = self.0.py();
-        let host = self.get(intern!(py, "HTTP_HOST"));
-        let query = self.get(intern!(py, "QUERY_STRING"));
-        let protocol = self.get(intern!(py, "SERVER_PROTOCOL"));
-        let peer = self.get(intern!(py, "REMOTE_ADDR"));
-        let peer_port = self.get(intern!(py, "REMOTE_PORT"));
-        let agent = self.get(intern!(py, "HTTP_USER_AGENT"));
-        span.with(|span| {
-            span.str_with(&old_names::HTTP_TARGET, |out| {
-                self.path(out);
-                if let Some(query) = text(&query).filter(|query| !query.is_empty()) {
-                    out.push(b'?');
-                    url_query(query, out);
-                }
-            });
-            if host.is_some() {
-                span.str_with(&old_names::HTTP_HOST, |out| bytes_of(&host, out));
-            }
-            if let Some(protocol) = text(&protocol) {
-                span.str(&old_names::HTTP_FLAVOR, http::protocol_version(protocol));
-            }
-            if let Some(peer) = text(&peer).filter(|peer| !peer.is_empty()) {
-                span.str(&old_names::NET_PEER_IP, peer);
-                if let Some(port) = text(&peer_port).and_then(|port| port.parse::<u16>().ok()) {
-                    span.int(&old_names::NET_PEER_PORT, i64::from(port));
-                }
-            }
-            if agent.is_some() {
-                span.str_with(&old_names::HTTP_USER_AGENT, |out| bytes_of(&agent, out));
-            }
-        });
-    }
-
     /// Starts the request's span, below the caller's or, where the request names none, below the open span in force
     /// (a test client, an application called by another one). `None` where the span in force is this request's.
     pub fn start(&self, spec: &SpanSpec, in_force: &Option<Span<'py>>) -> Option<Span<'py>> {
-        let py = self.0.py();
         let subject = self.subject();
         let in_force = in_force.as_ref();
-        if in_force.is_some_and(|span| span.note().subject.load(Ordering::Relaxed) == subject) {
+        if let Some(span) = in_force.filter(|span| span.note().subject.load(Ordering::Relaxed) == subject) {
+            http_server::adopt(span, spec);
             return None;
         }
-        let incoming = self.incoming();
-        // A span that has ended is one that this thread was started under: not what caused the request.
-        let local = in_force.filter(|span| {
-            incoming.remote.is_none()
-                && span.with(|span| span.is_recording() || !span.is_sampled()).unwrap_or(false)
-        });
-        let span = match local {
-            Some(parent) => current::start(py, spec, &Some(parent.clone()))?,
-            None => current::start_with(py, spec, incoming.parent())?,
-        };
-        span.note().subject.store(subject, Ordering::Relaxed);
-        Some(span)
+        http_server::start(self.0.py(), spec, subject, &self.incoming(), in_force)
     }
 
     /// Sets what the request says. Only for a span that records.
@@ -182,12 +124,35 @@ impl<'py> Environ<'_, 'py> {
         let peer = self.get(intern!(py, "REMOTE_ADDR"));
         let peer_port = self.get(intern!(py, "REMOTE_PORT"));
         let agent = self.get(intern!(py, "HTTP_USER_AGENT"));
-        let origin = Origin::of(self);
+        let host = self.get(intern!(py, "HTTP_HOST")).filter(|host| !matches!(host.len(), Ok(0) | Err(_)));
+        let (server, server_port) = match host {
+            Some(_) => (None, None),
+            None => (self.get(intern!(py, "SERVER_NAME")), self.get(intern!(py, "SERVER_PORT"))),
+        };
+        let scheme = self.get(intern!(py, "wsgi.url_scheme"));
+        let forwarded = self.get(intern!(py, "HTTP_FORWARDED"));
+        let forwarded_for = self.get(intern!(py, "HTTP_X_FORWARDED_FOR"));
+        let forwarded_host = self.get(intern!(py, "HTTP_X_FORWARDED_HOST"));
+        let forwarded_proto = self.get(intern!(py, "HTTP_X_FORWARDED_PROTO"));
+        let agent = lossy(&agent);
+        let port = |value| text(value).and_then(|port| port.parse::<u16>().ok());
+        let request = Request {
+            method: text(&method),
+            query: text(&query).map(Text::Latin1),
+            version: text(&protocol),
+            peer: text(&peer),
+            peer_port: port(&peer_port),
+            agent: agent.as_deref().map(Text::Latin1),
+            host: text(&host),
+            server: text(&server).map(|name| (name, port(&server_port))),
+            scheme: text(&scheme),
+            forwarded: text(&forwarded),
+            forwarded_for: text(&forwarded_for),
+            forwarded_host: text(&forwarded_host),
+            forwarded_proto: text(&forwarded_proto),
+        };
         span.with(|span| {
-            if let Some(method) = text(&method).map(Method::of) {
-                method.set(span);
-            }
-            span.str_with(&semconv::URL_PATH, |out| {
+            request.describe(span, |out| {
                 let from = out.len();
                 bytes_of(&script, out);
                 bytes_of(&path, out);
@@ -195,30 +160,10 @@ impl<'py> Environ<'_, 'py> {
                     out.push(b'/');
                 }
             });
-            if let Some(query) = text(&query).filter(|query| !query.is_empty()) {
-                span.str_with(&semconv::URL_QUERY, |out| url_query(query, out));
-            }
-            let peer = text(&peer).filter(|peer| !peer.is_empty());
-            origin.describe(span, peer);
-            if let Some(protocol) = text(&protocol) {
-                span.str(&semconv::NETWORK_PROTOCOL_VERSION, http::protocol_version(protocol));
-            }
-            if let Some(peer) = peer {
-                span.str(&semconv::NETWORK_PEER_ADDRESS, peer);
-                if let Some(port) = text(&peer_port).and_then(|port| port.parse::<u16>().ok()) {
-                    span.int(&semconv::NETWORK_PEER_PORT, i64::from(port));
-                }
-            }
-            if agent.is_some() {
-                span.str_with(&semconv::USER_AGENT_ORIGINAL, |out| bytes_of(&agent, out));
-            }
         });
         if let Some(headers) = SERVER_REQUEST.capture() {
             let headers = self.captured(headers);
             span.with(|span| headers.set(span));
-        }
-        if old_names::http() {
-            self.describe_old(span);
         }
     }
 
@@ -235,115 +180,18 @@ impl<'py> Environ<'_, 'py> {
     }
 }
 
-/// Scheme, host and client as the first proxy saw them, else as the server did (HTTP semantic conventions, "Setting
-/// `server.address` and `server.port` attributes").
-struct Origin<'py> {
-    forwarded: Option<Bound<'py, PyString>>,
-    forwarded_for: Option<Bound<'py, PyString>>,
-    forwarded_host: Option<Bound<'py, PyString>>,
-    forwarded_proto: Option<Bound<'py, PyString>>,
-    scheme: Option<Bound<'py, PyString>>,
-    host: Option<Bound<'py, PyString>>,
-    server: Option<(Bound<'py, PyString>, Option<Bound<'py, PyString>>)>,
-}
-
-impl<'py> Origin<'py> {
-    fn of(environ: &Environ<'_, 'py>) -> Self {
-        let py = environ.0.py();
-        let host = environ.get(intern!(py, "HTTP_HOST")).filter(|host| !matches!(host.len(), Ok(0) | Err(_)));
-        let server = match host {
-            Some(_) => None,
-            None => environ
-                .get(intern!(py, "SERVER_NAME"))
-                .map(|name| (name, environ.get(intern!(py, "SERVER_PORT")))),
-        };
-        Self {
-            forwarded: environ.get(intern!(py, "HTTP_FORWARDED")),
-            forwarded_for: environ.get(intern!(py, "HTTP_X_FORWARDED_FOR")),
-            forwarded_host: environ.get(intern!(py, "HTTP_X_FORWARDED_HOST")),
-            forwarded_proto: environ.get(intern!(py, "HTTP_X_FORWARDED_PROTO")),
-            scheme: environ.get(intern!(py, "wsgi.url_scheme")),
-            host,
-            server,
-        }
-    }
-
-    fn describe(&self, span: &mut ActiveSpan, peer: Option<&str>) {
-        let forwarded = text(&self.forwarded);
-        let proto = forwarded
-            .and_then(|header| http::forwarded(header, "proto"))
-            .or_else(|| text(&self.forwarded_proto).and_then(http::first_forwarded))
-            .and_then(|proto| ["https", "http"].into_iter().find(|known| known.eq_ignore_ascii_case(proto)));
-        let scheme = proto.or(text(&self.scheme)).unwrap_or("http");
-        span.str(&semconv::URL_SCHEME, scheme);
-        let host = forwarded
-            .and_then(|header| http::forwarded(header, "host"))
-            .or_else(|| text(&self.forwarded_host).and_then(http::first_forwarded))
-            .or(text(&self.host));
-        let (address, port) = match (host, &self.server) {
-            (Some(host), _) => {
-                let (address, port) = redact::split_host_port(host);
-                (address, port.or_else(|| redact::default_port(scheme)))
-            }
-            (None, Some((name, port))) => {
-                (quiet(name.py(), name.to_str()).unwrap_or(""), text(port).and_then(|port| port.parse().ok()))
-            }
-            (None, None) => ("", None),
-        };
-        if !address.is_empty() {
-            span.str(&semconv::SERVER_ADDRESS, address);
-            if let Some(port) = port {
-                span.int(&semconv::SERVER_PORT, i64::from(port));
-            }
-        }
-        if old_names::http() {
-            span.str(&old_names::HTTP_SCHEME, scheme);
-            if !address.is_empty() {
-                span.str(&old_names::NET_HOST_NAME, address);
-                if let Some(port) = port {
-                    span.int(&old_names::NET_HOST_PORT, i64::from(port));
-                }
-            }
-        }
-        let client = forwarded
-            .and_then(|header| http::forwarded(header, "for"))
-            .or_else(|| text(&self.forwarded_for).and_then(http::first_forwarded))
-            .and_then(http::node_address);
-        if let Some(client) = client.or(peer) {
-            span.str(&semconv::CLIENT_ADDRESS, client);
-        }
-    }
-}
-
 fn text<'a>(value: &'a Option<Bound<'_, PyString>>) -> Option<&'a str> {
     let value = value.as_ref()?;
     quiet(value.py(), value.to_str())
 }
 
-fn url_query(query: &str, out: &mut Vec<u8>) {
-    if query.is_ascii() {
-        return redact::url_query(query.as_bytes(), out);
-    }
-    let mut bytes = Vec::with_capacity(query.len());
-    latin1(query, &mut bytes);
-    redact::url_query(&bytes, out);
+/// What has surrogates keeps what has a character.
+fn lossy<'a>(value: &'a Option<Bound<'_, PyString>>) -> Option<Cow<'a, str>> {
+    value.as_ref().map(|value| value.to_string_lossy())
 }
 
 fn bytes_of(value: &Option<Bound<'_, PyString>>, out: &mut Vec<u8>) {
-    let Some(value) = value else { return };
-    match quiet(value.py(), value.to_str()) {
-        Some(text) => latin1(text, out),
-        // Surrogates: what has a character stays.
-        None => out.extend_from_slice(value.to_string_lossy().as_bytes()),
-    }
-}
-
-/// WSGI carries bytes as Latin-1 (PEP 3333): here they are bytes again.
-#[inline]
-pub fn latin1(text: &str, out: &mut Vec<u8>) {
-    if text.is_ascii() || text.chars().any(|c| u32::from(c) > 255) {
-        out.extend_from_slice(text.as_bytes());
-    } else {
-        out.extend(text.chars().map(|c| c as u8));
+    if let Some(value) = lossy(value) {
+        latin1(&value, out);
     }
 }

@@ -7,7 +7,6 @@ use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
 use agent_core::Key;
-use agent_core::semconv;
 use agent_core::span::{SpanKind, SpanSpec};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -17,16 +16,16 @@ use pyo3::types::{PyAny, PyDict, PyList, PyString, PyTuple};
 use crate::breaker::Breaker;
 use crate::captured_headers::SERVER_RESPONSE;
 use crate::current::{self, Span};
-use crate::exception;
 use crate::excluded_urls::ExcludedUrls;
 use crate::ffi::quiet;
 use crate::hook;
-use crate::http::{self, Method};
+use crate::http;
+use crate::http_server::{self, Text, failed, record};
 use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::attribute;
 use crate::suppression::{self, Of};
 use crate::wrapper::{self, Call, HookResult};
-use crate::wsgi::{self, Environ};
+use crate::wsgi::Environ;
 
 /// The library.
 pub static LIBRARY: Instrumentation = Instrumentation {
@@ -75,8 +74,7 @@ fn wsgi_app(call: &mut Call<'_>) -> HookResult {
         let _entered = span.enter(in_force);
         call.proceed();
     }
-    // From here on an equal address is another request's.
-    span.note().subject.store(0, Ordering::Relaxed);
+    http_server::answered(&span);
     if !recording {
         return Ok(());
     }
@@ -106,7 +104,7 @@ fn wsgi_app(call: &mut Call<'_>) -> HookResult {
 
 fn full_dispatch_request(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
-    let Some(span) = wsgi::server_span(py).filter(Span::is_recording) else {
+    let Some(span) = http_server::server_span(py).filter(Span::is_recording) else {
         call.proceed();
         return Ok(());
     };
@@ -124,7 +122,7 @@ fn full_dispatch_request(call: &mut Call<'_>) -> HookResult {
 
 fn handle_exception(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
-    let Some(span) = wsgi::server_span(py).filter(Span::is_recording) else {
+    let Some(span) = http_server::server_span(py).filter(Span::is_recording) else {
         call.proceed();
         return Ok(());
     };
@@ -138,25 +136,6 @@ fn handle_exception(call: &mut Call<'_>) -> HookResult {
         note_response(py, &span, &response);
     }
     Ok(())
-}
-
-#[cold]
-fn record(span: &Span<'_>, error: &Bound<'_, PyAny>) {
-    if !span.note().failed.swap(true, Ordering::Relaxed) {
-        let details = exception::Details::of(error);
-        span.with(|span| details.record(span));
-    }
-}
-
-/// The exception left the application: the server answers, we do not know what.
-#[cold]
-fn failed(span: &Span<'_>, error: &Bound<'_, PyAny>) {
-    if exception::is_cancellation(error) {
-        return;
-    }
-    record(span, error);
-    let type_name = exception::type_name(error);
-    span.with(|span| exception::set_error(span, &type_name, ""));
 }
 
 fn note_response(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
@@ -221,26 +200,7 @@ fn set_route(py: Python<'_>, span: &Span<'_>, request: &Bound<'_, PyAny>) {
     let (Ok(rule), Ok(environ)) = (rule.cast::<PyString>(), environ.cast::<PyDict>()) else { return };
     let (method, root) = Environ(environ).method_and_root();
     let Some(rule) = quiet(py, rule.to_str()) else { return };
-    let method = method
-        .as_ref()
-        .and_then(|method| quiet(py, method.to_str()))
-        .map_or("HTTP", |method| Method::of(method).in_name());
-    let root = root.as_ref().and_then(|root| quiet(py, root.to_str())).unwrap_or("").trim_end_matches('/');
-    let routed = span.note().routed.swap(true, Ordering::Relaxed);
-    span.with(|span| {
-        span.name_with(|out| {
-            out.extend_from_slice(method.as_bytes());
-            out.push(b' ');
-            wsgi::latin1(root, out);
-            out.extend_from_slice(rule.as_bytes());
-        });
-        if routed {
-            // An application inside another one knows the rest of the path.
-            span.replace(semconv::HTTP_ROUTE.name());
-        }
-        span.str_with(&semconv::HTTP_ROUTE, |out| {
-            wsgi::latin1(root, out);
-            out.extend_from_slice(rule.as_bytes());
-        });
-    });
+    let method = method.as_ref().and_then(|method| quiet(py, method.to_str()));
+    let root = root.as_ref().and_then(|root| quiet(py, root.to_str())).map(Text::Latin1);
+    http_server::set_route(span, method, root, rule);
 }

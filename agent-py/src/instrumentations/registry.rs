@@ -12,8 +12,10 @@ macro_rules! libraries {
 
 libraries! {
     django = "django.rs";
+    fastapi = "fastapi.rs";
     flask = "flask.rs";
     requests = "requests.rs";
     sqlite3 = "sqlite3.rs";
+    starlette = "starlette.rs";
     threading = "threading.rs";
 }

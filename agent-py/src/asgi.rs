@@ -1,0 +1,456 @@
+//! The server span of an ASGI request, whichever framework or server the application uses.
+//!
+//! The span starts where the application is called and is in force while its coroutine runs. It ends at the last
+//! message of the response, so that what runs in the background afterwards does not count, or with the coroutine where
+//! the response is an error (the exception comes after it), never ends, or is a WebSocket. Nothing but `send` is
+//! looked at: it is wrapped once, by a native callable that returns what the server's own returns.
+
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use agent_core::span::SpanSpec;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+
+use crate::breaker::Breaker;
+use crate::captured_headers::{self, Capture, SERVER_REQUEST, SERVER_RESPONSE};
+use crate::current::{self, Span, StoredSpan};
+use crate::exception;
+use crate::excluded_urls::ExcludedUrls;
+use crate::ffi::quiet;
+use crate::http::Incoming;
+use crate::http_server::{self, Request, Text};
+use crate::suppression::{self, Of};
+use crate::wrapper::{self, Behaviour, Call, Flight, HookResult};
+
+/// Who makes the span: a framework, or a server for an application that has none.
+pub struct Server {
+    /// Its spans.
+    pub spec: SpanSpec,
+    /// Its excluded URLs.
+    pub excluded: ExcludedUrls,
+    /// Its faults.
+    pub breaker: &'static Breaker,
+    /// Whether a framework's hook further in may take the span over.
+    pub bare: bool,
+}
+
+impl Server {
+    /// Around an ASGI application's `__call__`, with the scope at `first` among the arguments: as an
+    /// [`AsyncHook`](wrapper::AsyncHook). `None` for what is no request, and where a hook further out has made this
+    /// request's span already, which the framework then takes over.
+    pub fn serve(&'static self, call: &mut Call<'_>, first: usize) -> HookResult<Option<Box<dyn Flight>>> {
+        let py = call.py();
+        let scope = call.argument(first, intern!(py, "scope")).map(|scope| scope.to_owned());
+        let Some(scope) = scope.as_ref().and_then(|scope| scope.cast::<PyDict>().ok()).map(Scope) else {
+            return Ok(None);
+        };
+        let Some(websocket) = scope.is_websocket() else { return Ok(None) };
+        let send = call.argument(first + 2, intern!(py, "send")).map(|send| send.to_owned());
+        let Some(send) = send.filter(|_| !suppression::suppressed(py, Of::Any)) else { return Ok(None) };
+        let in_force = current::current(py);
+        let headers = scope.headers();
+        let subject = headers.as_ref().map_or(scope.0.as_ptr(), Bound::as_ptr) as usize;
+        if let Some(span) = in_force.as_ref().filter(|span| is_of(span, subject, &send)) {
+            if span.note().bare.load(Ordering::Relaxed)
+                && self.excluded.contain(|| Some(Cow::Owned(scope.url())))
+            {
+                http_server::forget(span, Headers::of(headers.as_ref()).incoming());
+            }
+            http_server::adopt(span, &self.spec);
+            return Ok(None);
+        }
+        let headers = Headers::of(headers.as_ref());
+        let incoming = headers.incoming();
+        if self.excluded.contain(|| Some(Cow::Owned(scope.url()))) {
+            let span = http_server::pass_on(py, &self.spec, incoming, subject);
+            return Ok(span.map(|span| Exchange::board(span)));
+        }
+        let Some(span) = http_server::start(py, &self.spec, subject, &incoming, in_force.as_ref()) else {
+            return Ok(None);
+        };
+        if self.bare {
+            http_server::mark_bare(&span);
+        }
+        if span.is_recording() {
+            scope.describe(&span, websocket, &headers);
+            let sending = Sending { span: span.clone().store(), trailers: AtomicBool::new(false) };
+            let send = wrapper::wrap(&send, None, Some(Box::new(sending)), self.breaker)?;
+            call.proceed_replacing(first + 2, intern!(py, "send"), &send);
+        }
+        Ok(Some(Exchange::board(span)))
+    }
+}
+
+/// Whether a span is that of the request: it has the same header list, or goes by the `send` that we have wrapped
+/// (whatever stands between may have replaced either).
+#[inline]
+fn is_of(span: &Span<'_>, subject: usize, send: &Bound<'_, PyAny>) -> bool {
+    span.note().subject.load(Ordering::Relaxed) == subject
+        || (wrapper::is_wrapper(send) && http_server::is_serving(span))
+}
+
+/// Names the span in force by the route that its request has found, once. `root` is where the application is mounted.
+pub fn set_route<'py>(
+    py: Python<'py>,
+    scope: &Bound<'py, PyDict>,
+    route: impl FnOnce() -> Option<Bound<'py, PyAny>>,
+) {
+    let Some(span) = http_server::server_span(py).filter(Span::is_recording) else { return };
+    // The framework's route hands over to the one that it is made from.
+    if span.note().routed.load(Ordering::Relaxed) {
+        return;
+    }
+    let scope = Scope(scope);
+    let Some(route) = route().and_then(|route| route.cast_into::<PyString>().ok()) else { return };
+    let Some(route) = quiet(py, route.to_str()) else { return };
+    let method = scope.method(scope.is_websocket() == Some(true));
+    let root = scope.get(intern!(py, "root_path"));
+    let root = text(&root).filter(|root| !root.is_empty()).map(|root| Text::Bytes(root.as_bytes()));
+    http_server::set_route(&span, text(&method), root, route);
+}
+
+/// A request's `scope`.
+struct Scope<'a, 'py>(&'a Bound<'py, PyDict>);
+
+impl<'py> Scope<'_, 'py> {
+    #[inline]
+    fn any(&self, key: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
+        quiet(self.0.py(), self.0.get_item(key)).flatten()
+    }
+
+    #[inline]
+    fn get(&self, key: &Bound<'py, PyString>) -> Option<Bound<'py, PyString>> {
+        self.any(key)?.cast_into().ok()
+    }
+
+    /// `None` for what is no request (`lifespan`).
+    #[inline]
+    fn is_websocket(&self) -> Option<bool> {
+        let py = self.0.py();
+        match text(&self.get(intern!(py, "type")))? {
+            "http" => Some(false),
+            "websocket" => Some(true),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn headers(&self) -> Option<Bound<'py, PyAny>> {
+        self.any(intern!(self.0.py(), "headers"))
+    }
+
+    /// A WebSocket begins as a `GET` and, since HTTP/2, as a `CONNECT` (RFC 8441).
+    fn method(&self, websocket: bool) -> Option<Bound<'py, PyString>> {
+        let py = self.0.py();
+        if !websocket {
+            return self.get(intern!(py, "method"));
+        }
+        let version = self.get(intern!(py, "http_version"));
+        let extended = text(&version).is_some_and(|version| !version.starts_with("1."));
+        Some(if extended { intern!(py, "CONNECT") } else { intern!(py, "GET") }.clone())
+    }
+
+    /// Address and port of one end.
+    fn end(&self, key: &Bound<'py, PyString>) -> (Option<Bound<'py, PyString>>, Option<u16>) {
+        let Some(end) = self.any(key) else { return (None, None) };
+        let at = |index| item(&end, index);
+        let port = at(1).and_then(|port| quiet(self.0.py(), port.extract::<u16>()));
+        (at(0).and_then(|address| address.cast_into().ok()), port)
+    }
+
+    fn path(&self, out: &mut Vec<u8>, path: &Option<Bound<'py, PyString>>) {
+        match path.as_ref().map(|path| path.to_string_lossy()).filter(|path| !path.is_empty()) {
+            Some(path) => out.extend_from_slice(path.as_bytes()),
+            None => out.push(b'/'),
+        }
+    }
+
+    /// Sets what the request says. Only for a span that records.
+    fn describe(&self, span: &Span<'py>, websocket: bool, headers: &Headers<'py>) {
+        let py = self.0.py();
+        let method = self.method(websocket);
+        let path = self.get(intern!(py, "path"));
+        let query = self.any(intern!(py, "query_string"));
+        let query = query.as_ref().and_then(|query| query.cast::<PyBytes>().ok());
+        let version = self.get(intern!(py, "http_version"));
+        let scheme = self.get(intern!(py, "scheme"));
+        let (peer, peer_port) = self.end(intern!(py, "client"));
+        let host = headers.text(HOST).filter(|host| !host.is_empty());
+        let (server, server_port) = match host {
+            Some(_) => (None, None),
+            None => self.end(intern!(py, "server")),
+        };
+        let request = Request {
+            method: text(&method),
+            query: query.map(|query| Text::Bytes(query.as_bytes())),
+            version: text(&version),
+            peer: text(&peer),
+            peer_port,
+            agent: headers.get(USER_AGENT).map(|agent| Text::Bytes(agent.as_bytes())),
+            host,
+            server: text(&server).map(|name| (name, server_port)),
+            scheme: text(&scheme),
+            forwarded: headers.text(FORWARDED),
+            forwarded_for: headers.text(FORWARDED_FOR),
+            forwarded_host: headers.text(FORWARDED_HOST),
+            forwarded_proto: headers.text(FORWARDED_PROTO),
+        };
+        span.with(|span| request.describe(span, |out| self.path(out, &path)));
+        if let Some(capture) = SERVER_REQUEST.capture() {
+            let captured = captured(self.headers().as_ref(), capture);
+            span.with(|span| captured.set(span));
+        }
+    }
+
+    /// The URL as the server saw it, path decoded, nothing redacted: to be compared, not shown.
+    #[cold]
+    fn url(&self) -> String {
+        let py = self.0.py();
+        let mut out = Vec::new();
+        let scheme = self.get(intern!(py, "scheme"));
+        out.extend_from_slice(text(&scheme).unwrap_or("http").as_bytes());
+        out.extend_from_slice(b"://");
+        match Headers::of(self.headers().as_ref()).get(HOST) {
+            Some(host) => out.extend_from_slice(host.as_bytes()),
+            None => {
+                let (server, port) = self.end(intern!(py, "server"));
+                out.extend_from_slice(text(&server).unwrap_or_default().as_bytes());
+                if let Some(port) = port {
+                    out.extend_from_slice(format!(":{port}").as_bytes());
+                }
+            }
+        }
+        self.path(&mut out, &self.get(intern!(py, "path")));
+        let query = self.any(intern!(py, "query_string"));
+        if let Some(Ok(query)) = query.as_ref().map(|query| query.cast::<PyBytes>())
+            && !query.as_bytes().is_empty()
+        {
+            out.push(b'?');
+            out.extend_from_slice(query.as_bytes());
+        }
+        String::from_utf8_lossy(&out).into_owned()
+    }
+}
+
+/// The headers that a span wants to know, by their places here.
+const NAMES: [&[u8]; 9] = [
+    b"traceparent",
+    b"tracestate",
+    b"baggage",
+    b"host",
+    b"user-agent",
+    b"forwarded",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+];
+const HOST: usize = 3;
+const USER_AGENT: usize = 4;
+const FORWARDED: usize = 5;
+const FORWARDED_FOR: usize = 6;
+const FORWARDED_HOST: usize = 7;
+const FORWARDED_PROTO: usize = 8;
+
+/// Those of a request, found in one pass; of several with one name the first.
+struct Headers<'py>([Option<Bound<'py, PyBytes>>; NAMES.len()]);
+
+impl<'py> Headers<'py> {
+    #[inline]
+    fn of(headers: Option<&Bound<'py, PyAny>>) -> Self {
+        let mut found = Self([const { None }; NAMES.len()]);
+        let Some(headers) = headers else { return found };
+        if let Ok(list) = headers.cast::<PyList>() {
+            list.iter().for_each(|pair| found.take(&pair));
+        } else if let Ok(tuple) = headers.cast::<PyTuple>() {
+            tuple.iter_borrowed().for_each(|pair| found.take(&pair));
+        }
+        found
+    }
+
+    #[inline]
+    fn take(&mut self, pair: &Bound<'py, PyAny>) {
+        let Some(name) = item(pair, 0) else { return };
+        let Ok(name) = name.cast::<PyBytes>() else { return };
+        let name = name.as_bytes();
+        if !matches!(name.len(), 4 | 7 | 9 | 10 | 11 | 15 | 16 | 17) {
+            return;
+        }
+        let Some(at) = NAMES.iter().position(|wanted| *wanted == name) else { return };
+        if self.0[at].is_none() {
+            self.0[at] = item(pair, 1).and_then(|value| value.cast_into().ok());
+        }
+    }
+
+    #[inline]
+    fn get(&self, at: usize) -> Option<&Bound<'py, PyBytes>> {
+        self.0[at].as_ref()
+    }
+
+    #[inline]
+    fn text(&self, at: usize) -> Option<&str> {
+        std::str::from_utf8(self.get(at)?.as_bytes()).ok()
+    }
+
+    #[inline]
+    fn incoming(&self) -> Incoming {
+        Incoming::read(|at| self.get(at))
+    }
+}
+
+/// An item of a tuple or a list.
+#[inline]
+fn item<'py>(of: &Bound<'py, PyAny>, at: usize) -> Option<Bound<'py, PyAny>> {
+    let found = match of.cast::<PyTuple>() {
+        Ok(tuple) => tuple.get_item(at),
+        Err(_) => of.cast::<PyList>().ok()?.get_item(at),
+    };
+    quiet(of.py(), found)
+}
+
+#[cold]
+fn captured(headers: Option<&Bound<'_, PyAny>>, mut capture: Capture) -> Capture {
+    let pairs = headers.and_then(|headers| quiet(headers.py(), headers.try_iter()));
+    // An iterator would be used up.
+    let pairs = pairs.filter(|pairs| !headers.is_some_and(|headers| headers.is(pairs)));
+    for pair in pairs.into_iter().flatten() {
+        let Some(pair) = headers.and_then(|headers| quiet(headers.py(), pair)) else { break };
+        if let (Some(name), Some(value)) = (item(&pair, 0), item(&pair, 1))
+            && let Some(name) = captured_headers::text(&name)
+        {
+            capture.add(&name, || captured_headers::text(&value));
+        }
+    }
+    capture
+}
+
+#[inline]
+fn text<'a>(value: &'a Option<Bound<'_, PyString>>) -> Option<&'a str> {
+    let value = value.as_ref()?;
+    quiet(value.py(), value.to_str())
+}
+
+/// What the application sends.
+struct Sending {
+    span: StoredSpan,
+    /// The body is not the end.
+    trailers: AtomicBool,
+}
+
+impl Behaviour for Sending {
+    fn call(&self, call: &mut Call<'_>) -> HookResult {
+        let py = call.py();
+        let span = self.span.get(py);
+        if span.is_recording()
+            && let Some(message) = call.arg(0).map(|message| message.to_owned())
+            && let Ok(message) = message.cast_into::<PyDict>()
+        {
+            self.look_at(&span, &Scope(&message));
+        }
+        call.proceed();
+        Ok(())
+    }
+}
+
+impl Sending {
+    #[inline]
+    fn look_at(&self, span: &Span<'_>, message: &Scope<'_, '_>) {
+        let py = message.0.py();
+        let is_set = |key| message.any(key).is_some_and(|value| quiet(py, value.is_truthy()) == Some(true));
+        match text(&message.get(intern!(py, "type"))).unwrap_or_default() {
+            "http.response.start" | "websocket.http.response.start" => {
+                self.trailers.store(is_set(intern!(py, "trailers")), Ordering::Relaxed);
+                Self::begin(span, message);
+            }
+            "http.response.body" | "http.response.zerocopysend" => {
+                if !self.trailers.load(Ordering::Relaxed) && !is_set(intern!(py, "more_body")) {
+                    Self::end(span);
+                }
+            }
+            "http.response.pathsend" if !self.trailers.load(Ordering::Relaxed) => Self::end(span),
+            "http.response.trailers" if !is_set(intern!(py, "more_trailers")) => Self::end(span),
+            "websocket.accept" => {
+                span.note().answered.store(true, Ordering::Relaxed);
+                http_server::set_status(span, 101);
+                Self::capture(span, message);
+            }
+            // Before it was accepted: the server refuses the handshake.
+            "websocket.close" if !span.note().answered.load(Ordering::Relaxed) => {
+                http_server::set_status(span, 403);
+            }
+            _ => {}
+        }
+    }
+
+    fn begin(span: &Span<'_>, message: &Scope<'_, '_>) {
+        let py = message.0.py();
+        // A second head is the application's mistake, which the server refuses.
+        if span.note().answered.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let status = message.any(intern!(py, "status"));
+        if let Some(code) = status.and_then(|status| quiet(py, status.extract::<u16>())) {
+            http_server::set_status(span, code);
+        }
+        Self::capture(span, message);
+    }
+
+    fn capture(span: &Span<'_>, message: &Scope<'_, '_>) {
+        if let Some(capture) = SERVER_RESPONSE.capture() {
+            let captured = captured(message.headers().as_ref(), capture);
+            span.with(|span| captured.set(span));
+        }
+    }
+
+    /// The response is complete. After an error the exception may still come, with the end of the coroutine.
+    fn end(span: &Span<'_>) {
+        if span.note().status.load(Ordering::Relaxed) < 500 {
+            span.finish();
+        }
+    }
+}
+
+/// A request while the application's coroutine runs.
+struct Exchange {
+    span: Option<StoredSpan>,
+}
+
+impl Exchange {
+    fn board(span: Span<'_>) -> Box<dyn Flight> {
+        Box::new(Self { span: Some(span.store()) })
+    }
+}
+
+impl Flight for Exchange {
+    fn start(&mut self, _py: Python<'_>) -> HookResult<Option<StoredSpan>> {
+        Ok(self.span.take())
+    }
+
+    fn finish(
+        &mut self,
+        _py: Python<'_>,
+        span: Option<&Span<'_>>,
+        outcome: Result<&Bound<'_, PyAny>, &Bound<'_, PyAny>>,
+    ) -> HookResult {
+        let Some(span) = span else { return Ok(()) };
+        http_server::answered(span);
+        if span.is_recording() {
+            if let Err(error) = outcome
+                && !is_disconnect(error)
+            {
+                http_server::failed(span, error);
+            }
+            span.finish();
+        }
+        Ok(())
+    }
+}
+
+/// Whether an exception says that the client went away, which is not the application's failure.
+#[cold]
+fn is_disconnect(error: &Bound<'_, PyAny>) -> bool {
+    let name = exception::type_name(error);
+    let known = ["starlette.requests.ClientDisconnect", "starlette.websockets.WebSocketDisconnect"];
+    known.contains(&name.as_str()) || name.ends_with(".ClientDisconnected")
+}
