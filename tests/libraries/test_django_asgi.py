@@ -1,8 +1,12 @@
 """Django under ASGI: one SERVER span for each request, whatever runs in threads."""
 
+import sys
+import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 
 from support.otlp import children
+from support.process import Service
 from support.pythons import Python, on_oldest_and_newest, on_releases
 
 from .conftest import Program
@@ -55,7 +59,7 @@ def missing(request): raise Http404("none")
 def stream(request):
     def pieces():
         for n in range(2):
-            query()
+            sqlite3.connect(":memory:").execute("select 2")
             yield f"{n}"
     return StreamingHttpResponse(pieces())
 url("native/<int:x>", native)
@@ -111,6 +115,8 @@ show([status for status, body in asyncio.run(together())])
 
 
 def check_statuses(result: Program) -> None:
+    # Django warns of synchronous pieces; nothing else is said.
+    assert result.agent_lines == []
     assert result.shown == [[[200, 500, 500, 404, 404], [200, "01"]], [200] * 5]
     spans = servers(result)
     assert [span["http.response.status_code"] for span in spans] == [200, 500, 500, 404, 404, *[200] * 6]
@@ -136,12 +142,12 @@ def check_statuses(result: Program) -> None:
 
 @on_oldest_and_newest
 def test_sync_and_async_views_streams_and_errors(program: Run, python: Python) -> None:
-    check_statuses(program(STATUSES, python=python))
+    check_statuses(program(STATUSES, python=python, quiet=False))
 
 
 @on_releases("old", "middle")
 def test_old_releases_give_the_same_spans(program: Run, python: Python) -> None:
-    check_statuses(program(STATUSES, python=python))
+    check_statuses(program(STATUSES, python=python, quiet=False))
 
 
 def test_streams_of_async_iterators_and_clients_that_leave(program: Run) -> None:
@@ -166,6 +172,17 @@ show(ask("/pieces/3"), ask("/pieces/100", leave=True)[0], left)
     assert len(selects(result, whole)) == 3
     assert [span.status for span in (whole, cut)] == ["unset", "unset"]
     assert children(result.spans, cut) != []
+
+
+def test_uvicorn_serves_one_span_a_request(service: Callable[..., Service], tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(ASGI.replace("__main__", "shop"))
+    server = service([sys.executable, "-m", "uvicorn", "--port={port}", "shop:asgi"], cwd=tmp_path)
+    for path in ("sync", "native/4"):
+        with urllib.request.urlopen(f"{server.url}/{path}") as answer:
+            assert answer.read() == b"1"
+    spans = servers(server.stop())
+    assert [span.name for span in spans] == ["GET /sync", "GET /native/<int:x>"]
+    assert {span.parent_id for span in spans} == {None}
 
 
 def test_nothing_is_made_where_nothing_is_sampled_and_settings_are_heeded(program: Run) -> None:

@@ -47,6 +47,7 @@ show(WSGIHandler()(RequestFactory().get("/").environ, lambda *a: None).status_co
 """,
     (
         "django.core.handlers.wsgi:WSGIHandler.__call__",
+        "django.core.handlers.asgi:ASGIHandler.__call__",
         "django.core.handlers.base:BaseHandler.get_response",
         "django.core.handlers.base:BaseHandler.get_response_async",
         "django.core.handlers.base:BaseHandler.resolve_request",
