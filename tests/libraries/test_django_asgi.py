@@ -1,11 +1,12 @@
 """Django under ASGI: one SERVER span for each request, whatever runs in threads."""
 
 import sys
+import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from support.otlp import children
+from support.otlp import children, find
 from support.process import Service
 from support.pythons import Python, on_oldest_and_newest, on_releases
 
@@ -176,10 +177,18 @@ show(ask("/pieces/3"), ask("/pieces/100", leave=True)[0], left)
 
 def test_uvicorn_serves_one_span_a_request(service: Callable[..., Service], tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(ASGI.replace("__main__", "shop"))
-    server = service([sys.executable, "-m", "uvicorn", "--port={port}", "shop:asgi"], cwd=tmp_path)
+    server = service(
+        [sys.executable, "-m", "uvicorn", "--port={port}", "shop:asgi"],
+        cwd=tmp_path,
+        env={"OTEL_BSP_SCHEDULE_DELAY": "50"},
+    )
     for path in ("sync", "native/4"):
         with urllib.request.urlopen(f"{server.url}/{path}") as answer:
             assert answer.read() == b"1"
+    # Uvicorn ends by its own SIGTERM.
+    end = time.monotonic() + 20
+    while len(find(server.spans, scope="remora.django")) < 2 and time.monotonic() < end:
+        time.sleep(0.05)
     spans = servers(server.stop())
     assert [span.name for span in spans] == ["GET /sync", "GET /native/<int:x>"]
     assert {span.parent_id for span in spans} == {None}
