@@ -83,6 +83,12 @@ impl Server {
     }
 }
 
+/// The URL of a request as the server saw it, for [`ExcludedUrls`].
+#[cold]
+pub fn url(scope: &Bound<'_, PyDict>) -> String {
+    Scope(scope).url()
+}
+
 /// Whether a span is that of the request: it has the same header list, or goes by the `send` that we have wrapped
 /// (whatever stands between may have replaced either).
 #[inline]

@@ -5,16 +5,21 @@
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
+use agent_core::semconv;
 use agent_core::span::SpanSpec;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
-use crate::captured_headers::{self, Capture, SERVER_REQUEST};
-use crate::current::{Entered, Span};
+use crate::breaker::Breaker;
+use crate::captured_headers::{self, Capture, SERVER_REQUEST, SERVER_RESPONSE};
+use crate::current::{self, Entered, Span, StoredSpan};
+use crate::excluded_urls::ExcludedUrls;
 use crate::ffi::quiet;
 use crate::http::Incoming;
 use crate::http_server::{self, Request, Text, latin1};
+use crate::suppression::{self, Of};
+use crate::wrapper::{self, Behaviour, Call, HookResult};
 
 /// A request's `environ`.
 pub struct Environ<'a, 'py>(pub &'a Bound<'py, PyDict>);
@@ -193,5 +198,101 @@ fn lossy<'a>(value: &'a Option<Bound<'_, PyString>>) -> Option<Cow<'a, str>> {
 fn bytes_of(value: &Option<Bound<'_, PyString>>, out: &mut Vec<u8>) {
     if let Some(value) = lossy(value) {
         latin1(&value, out);
+    }
+}
+
+/// Around a WSGI application as its server calls it.
+pub fn serve(
+    call: &mut Call<'_>,
+    spec: &SpanSpec,
+    excluded: &ExcludedUrls,
+    breaker: &'static Breaker,
+) -> HookResult {
+    let py = call.py();
+    let environ = call.arg(0).map(|environ| environ.to_owned());
+    let start_response = call.arg(1).map(|start_response| start_response.to_owned());
+    let environ = environ.as_ref().and_then(|environ| environ.cast::<PyDict>().ok()).map(Environ);
+    let (Some(environ), Some(start_response)) = (environ, start_response) else { return Ok(()) };
+    if suppression::suppressed(py, Of::Any) {
+        return Ok(());
+    }
+    let in_force = current::current(py);
+    if excluded.contain(|| Some(Cow::Owned(environ.url()))) {
+        let _entered = environ.pass_on(spec, in_force);
+        call.proceed();
+        return Ok(());
+    }
+    let Some(span) = environ.start(spec, &in_force) else { return Ok(()) };
+    http_server::mark_bare(&span);
+    if !span.is_recording() {
+        let _entered = span.enter(in_force);
+        call.proceed();
+        http_server::answered(&span);
+        return Ok(());
+    }
+    environ.describe(&span);
+    let responding = Responding { span: span.clone().store() };
+    let start_response = wrapper::wrap(&start_response, None, Some(Box::new(responding)), breaker)?;
+    {
+        let _entered = span.enter(in_force);
+        call.proceed_replacing(1, intern!(py, "start_response"), &start_response);
+    }
+    http_server::answered(&span);
+    if let Some(error) = call.error() {
+        http_server::failed(&span, &error);
+        span.finish();
+        return Ok(());
+    }
+    let Some(body) = call.result() else { return Ok(()) };
+    if body.is_instance_of::<PyList>() || body.is_instance_of::<PyTuple>() || environ.is_file_wrapper(&body) {
+        span.finish();
+    } else {
+        // The span lives until the server closes the body, and is in force while a piece of it is made.
+        let body = wrapper::wrap_body(&body, span)?;
+        call.replace_result(body);
+    }
+    Ok(())
+}
+
+/// A server's `start_response`.
+struct Responding {
+    span: StoredSpan,
+}
+
+impl Behaviour for Responding {
+    fn call(&self, call: &mut Call<'_>) -> HookResult {
+        let span = self.span.get(call.py());
+        if span.is_recording() {
+            look_at_head(&span, call);
+        }
+        call.proceed();
+        Ok(())
+    }
+}
+
+fn look_at_head(span: &Span<'_>, call: &Call<'_>) {
+    let status = call.arg(0).and_then(|status| status.to_owned().cast_into::<PyString>().ok());
+    if let Some(code) = text(&status).and_then(|status| status.get(..3)).and_then(|code| code.parse().ok()) {
+        if span.note().answered.swap(true, Ordering::Relaxed) {
+            // Nothing was sent of the first head: an error was found before the body.
+            span.with(|span| {
+                span.replace(semconv::HTTP_RESPONSE_STATUS_CODE.name());
+                span.replace(semconv::ERROR_TYPE.name());
+            });
+        }
+        http_server::set_status(span, code);
+    }
+    if let (Some(mut capture), Some(headers)) = (SERVER_RESPONSE.capture(), call.arg(1))
+        && let Ok(headers) = headers.cast::<PyList>()
+    {
+        for pair in headers.iter() {
+            if let Ok(pair) = pair.cast::<PyTuple>()
+                && let (Ok(name), Ok(value)) = (pair.get_item(0), pair.get_item(1))
+                && let Some(name) = captured_headers::text(&name)
+            {
+                capture.add(&name, || captured_headers::text(&value));
+            }
+        }
+        span.with(|span| capture.set(span));
     }
 }

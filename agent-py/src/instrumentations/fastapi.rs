@@ -1,10 +1,12 @@
 //! FastAPI: Starlette's span under its own scope, and the whole route of an included router.
 
+use std::borrow::Cow;
+
 use agent_core::Key;
 use agent_core::span::{SpanKind, SpanSpec};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyAny, PyDict, PyString};
+use pyo3::types::{PyAny, PyDict, PyString, PyType};
 
 use crate::asgi::{self, Server};
 use crate::breaker::Breaker;
@@ -46,6 +48,24 @@ static SERVER: Server = Server {
 
 fn application(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
     SERVER.serve(call, 1)
+}
+
+/// Whether a call of Starlette's is that of a FastAPI application for a URL that FastAPI's setting excludes: our hook
+/// there has left it alone.
+#[inline]
+pub fn excludes(call: &Call<'_>) -> bool {
+    SERVER.excluded.contain(|| {
+        let application = call.arg(0)?;
+        let is_ours = |class: Bound<'_, PyAny>| {
+            let name = class.cast::<PyType>().ok().and_then(|class| quiet(class.py(), class.fully_qualified_name()));
+            name.is_some_and(|name| name.to_string_lossy() == "fastapi.applications.FastAPI")
+        };
+        if !application.get_type().mro().iter().any(is_ours) {
+            return None;
+        }
+        let scope = call.argument(1, intern!(call.py(), "scope"))?;
+        Some(Cow::Owned(asgi::url(&*scope.cast::<PyDict>().ok()?)))
+    })
 }
 
 fn route(call: &mut Call<'_>) -> HookResult {

@@ -11,11 +11,12 @@ macro_rules! libraries {
 }
 
 libraries! {
-    django = "django.rs";
+    asgi = "asgi.rs";
     fastapi = "fastapi.rs";
     flask = "flask.rs";
     requests = "requests.rs";
     sqlite3 = "sqlite3.rs";
     starlette = "starlette.rs";
     threading = "threading.rs";
+    wsgi = "wsgi.rs";
 }

@@ -9,6 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict};
 
+use super::fastapi;
 use crate::asgi::{self, Server};
 use crate::breaker::Breaker;
 use crate::current::{self, Span, StoredSpan};
@@ -52,7 +53,7 @@ static SERVER: Server = Server {
 static BACKGROUND: SpanSpec = SpanSpec { name: "background", kind: SpanKind::Internal, scope: &SCOPE };
 
 fn application(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
-    SERVER.serve(call, 1)
+    if fastapi::excludes(call) { Ok(None) } else { SERVER.serve(call, 1) }
 }
 
 fn route(call: &mut Call<'_>) -> HookResult {

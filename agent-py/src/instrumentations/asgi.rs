@@ -1,0 +1,104 @@
+//! ASGI applications as servers call them: the SERVER span where no framework of ours makes one, and what outer
+//! middleware does where one takes it over.
+
+use std::time::Duration;
+
+use agent_core::Key;
+use agent_core::span::{SpanKind, SpanSpec};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyAny, PyString};
+
+use crate::asgi::Server;
+use crate::breaker::Breaker;
+use crate::current::{Span, StoredSpan};
+use crate::excluded_urls::ExcludedUrls;
+use crate::instrumentations::{Hook, Instrumentation, Target};
+use crate::objects::attribute;
+use crate::wrapper::{self, Call, Flight, HookResult};
+
+/// The library.
+pub static LIBRARY: Instrumentation = Instrumentation {
+    name: "asgi",
+    distribution: "",
+    breaker: Breaker::new("asgi"),
+    targets: &[
+        Target::call("uvicorn.config", "Config.load", load),
+        Target {
+            module: "uvicorn.server",
+            attribute: "Server.shutdown",
+            hook: Hook::Async(shutdown),
+            optional: true,
+        },
+        // Older releases call the application themselves.
+        Target {
+            module: "hypercorn.app_wrappers",
+            attribute: "ASGIWrapper.__call__",
+            hook: Hook::Async(method),
+            optional: true,
+        },
+    ],
+};
+
+/// How long a server that ends waits for the export.
+const FLUSH: Duration = Duration::from_secs(1);
+
+static SCOPE: Key = Key::new("remora.asgi");
+static SERVER: Server = Server {
+    spec: SpanSpec { name: "HTTP", kind: SpanKind::Server, scope: &SCOPE },
+    excluded: ExcludedUrls::of("asgi"),
+    breaker: &LIBRARY.breaker,
+    bare: true,
+};
+
+fn method(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
+    SERVER.serve(call, 1)
+}
+
+/// Uvicorn takes SIGTERM for itself, then sets it to its default, without our handler, and dies of it: what is pending
+/// has to go before.
+fn shutdown(_call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
+    Ok(Some(Box::new(Shutdown)))
+}
+
+struct Shutdown;
+
+impl Flight for Shutdown {
+    fn start(&mut self, _py: Python<'_>) -> HookResult<Option<StoredSpan>> {
+        Ok(None)
+    }
+
+    fn finish(
+        &mut self,
+        py: Python<'_>,
+        _span: Option<&Span<'_>>,
+        _outcome: Result<&Bound<'_, PyAny>, &Bound<'_, PyAny>>,
+    ) -> HookResult {
+        py.detach(|| exporters::global::flush(FLUSH));
+        Ok(())
+    }
+}
+
+/// Around an application itself.
+pub fn application(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
+    SERVER.serve(call, 0)
+}
+
+/// The configuration has found the application that its protocols are going to call.
+fn load(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    call.proceed();
+    let (Some(_), Some(config)) = (call.result(), call.arg(0)) else { return Ok(()) };
+    let interface = attribute(&config, intern!(py, "interface"));
+    // Around a WSGI application: its own span says more.
+    if interface.is_some_and(|interface| {
+        interface.cast::<PyString>().is_ok_and(|interface| interface.to_string_lossy() == "wsgi")
+    }) {
+        return Ok(());
+    }
+    let loaded = intern!(py, "loaded_app");
+    if let Some(application) = attribute(&config, loaded).filter(|found| !wrapper::is_wrapper(found)) {
+        config.setattr(loaded, wrapper::wrap_async(&application, self::application, &LIBRARY.breaker)?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! WSGI applications as servers call them: the SERVER span where no framework of ours makes one, and what outer
+//! middleware does where one takes it over. uWSGI calls applications from C and is not among these servers.
+
+use agent_core::Key;
+use agent_core::span::{SpanKind, SpanSpec};
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::asgi;
+use crate::breaker::Breaker;
+use crate::excluded_urls::ExcludedUrls;
+use crate::instrumentations::{Hook, Instrumentation, Target};
+use crate::wrapper::{self, Call, Flight, HookResult};
+use crate::wsgi;
+
+/// The library.
+pub static LIBRARY: Instrumentation = Instrumentation {
+    name: "wsgi",
+    distribution: "",
+    breaker: Breaker::new("wsgi"),
+    targets: &[
+        Target::call("gunicorn.app.base", "BaseApplication.wsgi", found),
+        // Older releases have none.
+        Target {
+            module: "hypercorn.app_wrappers",
+            attribute: "WSGIWrapper.__init__",
+            hook: Hook::Call(wrapper_made),
+            optional: true,
+        },
+    ],
+};
+
+static SCOPE: Key = Key::new("remora.wsgi");
+static SPEC: SpanSpec = SpanSpec { name: "HTTP", kind: SpanKind::Server, scope: &SCOPE };
+static EXCLUDED: ExcludedUrls = ExcludedUrls::of("wsgi");
+
+/// Gunicorn has found the application that its workers are going to call.
+fn found(call: &mut Call<'_>) -> HookResult {
+    call.proceed();
+    let wrapped = match call.result() {
+        Some(application) if application.is_callable() && !wrapper::is_wrapper(&application) => {
+            wrapper::wrap_async(&application, application_called, &LIBRARY.breaker)?
+        }
+        _ => return Ok(()),
+    };
+    call.replace_result(wrapped);
+    Ok(())
+}
+
+fn wrapper_made(call: &mut Call<'_>) -> HookResult {
+    let name = intern!(call.py(), "app");
+    let application = call.argument(1, name).map(|application| application.to_owned());
+    if let Some(application) = application.filter(|application| !wrapper::is_wrapper(application)) {
+        let application = wrapper::wrap_async(&application, application_called, &LIBRARY.breaker)?;
+        call.proceed_replacing(1, name, &application);
+    }
+    Ok(())
+}
+
+/// Gunicorn does not say which kind it is: workers for ASGI pass a third argument.
+fn application_called(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
+    if call.arg(2).is_some() {
+        return asgi::application(call);
+    }
+    wsgi::serve(call, &SPEC, &EXCLUDED, &LIBRARY.breaker)?;
+    Ok(None)
+}

@@ -1,0 +1,358 @@
+"""FastAPI, Starlette and bare ASGI and WSGI applications: one SERVER span for each request."""
+
+import contextlib
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.otlp import children, one
+from support.process import Service
+from support.pythons import Python, on_oldest_and_newest, on_releases
+
+from .conftest import Program
+
+Run = Callable[..., Program]
+
+CALL = """
+import asyncio, sqlite3
+def call(app, path="/", method="GET", headers=(), root="", kind="http", messages=(), query=b""):
+    scope = {
+        "type": kind, "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1",
+        "method": method, "scheme": "http" if kind == "http" else "ws", "path": path,
+        "raw_path": path.encode(), "query_string": query, "root_path": root,
+        "headers": [(b"host", b"shop.test:8000"), (b"user-agent", b"tests/1.0"), *headers],
+        "client": ("192.0.2.7", 4711), "server": ("127.0.0.1", 8000),
+    }
+    if kind == "websocket":
+        del scope["method"]
+    sent, waiting = [], list(messages)
+    if kind == "http":
+        waiting.append({"type": "http.request", "body": b"", "more_body": False})
+    async def receive():
+        if waiting:
+            return waiting.pop(0)
+        await asyncio.sleep(60)
+    async def send(message):
+        sent.append(message)
+    async def main():
+        try:
+            await app(scope, receive, send)
+        except Exception as error:
+            return repr(error)
+    raised = asyncio.run(main())
+    status = [message["status"] for message in sent if "status" in message]
+    return [*status, raised] if raised else status
+"""
+FASTAPI = (
+    CALL
+    + """
+from fastapi import APIRouter, FastAPI, HTTPException, BackgroundTasks, WebSocket
+from starlette.responses import StreamingResponse
+app = FastAPI()
+db = sqlite3.connect(":memory:", check_same_thread=False)
+def query(): db.execute("select 1").fetchone()
+"""
+)
+
+
+def servers(result: Program) -> list:
+    return sorted((span for span in result.spans if span.kind == "server"), key=lambda span: span.start)
+
+
+@on_oldest_and_newest
+def test_a_request_is_one_server_span_with_the_stable_attributes(program: Run, python: Python) -> None:
+    code = (
+        FASTAPI
+        + """
+@app.get("/items/{item}")
+async def item(item: int):
+    query()
+    return item
+@app.get("/sync/{item}")
+def sync(item: int):
+    query()
+    return item
+parent = (b"traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01")
+show(call(app, "/items/7", headers=[parent], query=b"sig=secret&b=c"), call(app, "/sync/7"))
+"""
+    )
+    result = program(code, python=python)
+    assert result.shown == [[[200], [200]]]
+    span, second = servers(result)
+    assert (span.name, span.scope, span.status) == ("GET /items/{item}", "remora.fastapi", "unset")
+    assert (span.trace_id, span.parent_id) == ("a" * 32, "b" * 16)
+    assert span.attributes == {
+        "http.request.method": "GET",
+        "http.response.status_code": 200,
+        "http.route": "/items/{item}",
+        "url.path": "/items/7",
+        "url.query": "sig=REDACTED&b=c",
+        "url.scheme": "http",
+        "server.address": "shop.test",
+        "server.port": 8000,
+        "client.address": "192.0.2.7",
+        "network.peer.address": "192.0.2.7",
+        "network.peer.port": 4711,
+        "network.protocol.version": "1.1",
+        "user_agent.original": "tests/1.0",
+    }
+    assert len(children(result.spans, span)) == 1
+    assert len(children(result.spans, second)) == 1, "a sync endpoint runs in a thread"
+
+
+@on_oldest_and_newest
+def test_status_exception_route_and_background(program: Run, python: Python) -> None:
+    code = (
+        FASTAPI
+        + """
+inner, outer, sub = APIRouter(), APIRouter(prefix="/api"), FastAPI()
+@inner.get("/items/{item}")
+async def item(item: int): return item
+outer.include_router(inner, prefix="/v1")
+app.include_router(outer)
+@sub.get("/x/{k}")
+async def x(k): return k
+app.mount("/sub", sub)
+@app.get("/made/{code}")
+async def made(code: int): raise HTTPException(code)
+class Broken(Exception): pass
+@app.get("/broken")
+async def broken(): raise Broken("mine")
+@app.get("/later")
+async def later(tasks: BackgroundTasks):
+    tasks.add_task(query)
+@app.get("/stream")
+async def stream():
+    async def pieces():
+        for _ in range(2):
+            query()
+            yield b"x"
+    return StreamingResponse(pieces())
+@app.websocket("/ws/{room}")
+async def ws(socket: WebSocket, room):
+    await socket.accept()
+    query()
+    await socket.close(4001)
+show([call(app, path) for path in ("/api/v1/items/3", "/sub/x/1", "/made/404", "/made/503", "/nowhere",
+      "/broken", "/later", "/stream")], call(app, "/items", "POST"),
+     call(app, "/ws/1", kind="websocket", messages=[{"type": "websocket.connect"}]))
+"""
+    )
+    result = program(code, python=python)
+    codes = [[200], [200], [404], [503], [404], [500, "Broken('mine')"], [200], [200]]
+    assert result.shown == [[codes, [404], []]]
+    spans = servers(result)
+    assert [span.name for span in spans] == [
+        "GET /api/v1/items/{item}",
+        "GET /sub/x/{k}",
+        "GET /made/{code}",
+        "GET /made/{code}",
+        "GET",
+        "GET /broken",
+        "GET /later",
+        "GET /stream",
+        "POST",
+        "GET /ws/{room}",
+    ]
+    statuses = [200, 200, 404, 503, 404, 500, 200, 200, 404, 101]
+    assert [span["http.response.status_code"] for span in spans] == statuses
+    assert [span.get("error.type") for span in spans] == [None] * 3 + ["503", None, "500"] + [None] * 4
+    assert {span.scope for span in spans} == {"remora.fastapi"}
+    [event] = spans[5].events
+    assert event.attributes["exception.type"] == "__main__.Broken"
+    assert not any(span.events for span in spans if span is not spans[5])
+    [task] = children(result.spans, spans[6])
+    assert (task.name, task.kind, task["code.function.name"]) == ("query", "internal", "__main__.query")
+    assert task.start >= spans[6].end, "the response is complete before what runs in the background"
+    assert len(children(result.spans, task)) == 1
+    assert len(children(result.spans, spans[7])) == 2
+    assert len(children(result.spans, spans[9])) == 1
+
+
+def test_unsampled_and_excluded_requests_make_no_span_and_pass_the_context_on(program: Run) -> None:
+    code = (
+        FASTAPI
+        + """
+import requests
+@app.get("/{path}")
+def item(path): return requests.get(URL).request.headers["traceparent"]
+seen = []
+@app.middleware("http")
+async def look(request, proceed):
+    return await proceed(request)
+def parent(flags): return [(b"traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-" + flags)]
+show(call(app, "/unsampled", headers=parent(b"00")), call(app, "/health", headers=parent(b"01")))
+@app.post("/{path}")
+def nothing(path): pass
+show(call(app, "/health", "POST"))
+"""
+    )
+    result = program(code, env={"OTEL_PYTHON_FASTAPI_EXCLUDED_URLS": "health"})
+    [span] = result.spans
+    assert (span.kind, span.trace_id, span.parent_id) == ("client", "a" * 32, "b" * 16)
+
+
+def test_send_is_what_the_server_gave_and_a_cancelled_request_is_no_error(program: Run) -> None:
+    code = (
+        CALL
+        + """
+import inspect
+from starlette.applications import Starlette
+from starlette.routing import Route
+from starlette.responses import PlainTextResponse
+class App:
+    async def __call__(self, scope, receive, send):
+        show(inspect.iscoroutinefunction(send), send.__name__)
+        await PlainTextResponse("x")(scope, receive, send)
+async def slow(request):
+    asyncio.current_task().cancel()
+    await asyncio.sleep(1)
+app = Starlette(routes=[Route("/app", App()), Route("/slow", slow)])
+show(call(app, "/app"))
+try:
+    call(app, "/slow")
+except (asyncio.CancelledError, KeyboardInterrupt):
+    show("cancelled")
+show(inspect.iscoroutinefunction(Starlette.__call__), str(inspect.signature(Starlette.__call__))[:12])
+"""
+    )
+    result = program(code)
+    assert result.shown == program(code, env={"REMORA_ENABLED": "false"}).shown
+    assert result.shown[1:3] == [[200], "cancelled"]
+    first, second = servers(result)
+    assert (first.name, first.scope) == ("GET /app", "remora.starlette")
+    assert (second.name, second.status, second.events) == ("GET /slow", "unset", [])
+
+
+@on_releases("old")
+def test_older_releases_give_the_same_spans(program: Run, python: Python) -> None:
+    code = (
+        FASTAPI
+        + """
+router, sub = APIRouter(prefix="/api"), FastAPI()
+@router.get("/items/{item}")
+async def item(item: int): return item
+app.include_router(router)
+@sub.get("/x/{k}")
+async def x(k): return k
+app.mount("/sub", sub)
+show(call(app, "/api/items/3"), call(app, "/sub/x/1"))
+"""
+    )
+    spans = servers(program(code, python=python))
+    assert [span.name for span in spans] == ["GET /api/items/{item}", "GET /sub/x/{k}"]
+
+
+APPS = """
+async def bare(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    if scope["path"] == "/broken":
+        raise ValueError("mine")
+    await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"1")]})
+    await send({"type": "http.response.body", "body": b"x"})
+def wsgi(environ, start_response):
+    if environ["PATH_INFO"] == "/broken":
+        raise ValueError("mine")
+    start_response("404 Not Found", [("Content-Length", "1")])
+    return (piece for piece in [b"x"])
+try:
+    import fastapi
+    framework = fastapi.FastAPI()
+    @framework.get("/items/{item}")
+    async def item(item: int): return item
+except ImportError: pass
+import flask
+web = flask.Flask("x")
+@web.get("/items/<item>")
+def item(item): return item
+"""
+SERVERS = {
+    "uvicorn": ["-m", "uvicorn", "--port", "{port}", "--log-level", "critical"],
+    "hypercorn": ["-m", "hypercorn", "-b", "127.0.0.1:{port}", "--log-level", "CRITICAL"],
+    "gunicorn": ["-m", "gunicorn", "-b", "127.0.0.1:{port}", "--log-level", "critical"],
+}
+
+
+@pytest.mark.parametrize(
+    ("server", "app", "framework", "scopes"),
+    [
+        ("uvicorn", "bare", "framework", ("remora.asgi", "remora.fastapi")),
+        ("hypercorn", "bare", "framework", ("remora.asgi", "remora.fastapi")),
+        ("hypercorn", "wsgi", "web", ("remora.wsgi", "remora.flask")),
+        ("gunicorn", "wsgi", "web", ("remora.wsgi", "remora.flask")),
+    ],
+)
+def test_a_bare_application_has_one_span_and_a_framework_takes_it_over(
+    service: Callable[..., Service],
+    tmp_path: Path,
+    server: str,
+    app: str,
+    framework: str,
+    scopes: tuple[str, str],
+) -> None:
+    (tmp_path / "apps.py").write_text(APPS)
+
+    def ask(name: str, *paths: str) -> list:
+        one_service = service([sys.executable, *SERVERS[server], f"apps:{name}"], cwd=tmp_path)
+        for path in paths:
+            with contextlib.suppress(urllib.error.URLError, ConnectionError):
+                urllib.request.urlopen(one_service.url + path).close()
+        one_service.stop()
+        return sorted(one_service.spans, key=lambda span: span.start)
+
+    found, broken = ask(app, "/x?a=b", "/broken")
+    assert (found.name, found.scope, found.kind) == ("GET", scopes[0], "server")
+    assert (found["http.response.status_code"], found["url.path"], found["url.query"]) == (404, "/x", "a=b")
+    assert found.status == "unset"
+    assert (broken.status, broken["error.type"]) == ("error", "ValueError")
+    taken = one(ask(framework, "/items/7"))
+    assert (taken.scope, taken["http.response.status_code"]) == (scopes[1], 200)
+    assert taken["http.route"] in ("/items/{item}", "/items/<item>")
+
+
+def test_wsgi_errors_after_a_head_and_streamed_bodies(program: Run) -> None:
+    code = """
+from gunicorn.app.base import BaseApplication
+import sqlite3
+db = sqlite3.connect(":memory:")
+def plain(environ, start_response):
+    start_response("200 OK", [])
+    if environ["PATH_INFO"] == "/late":
+        try:
+            raise ValueError("late")
+        except ValueError:
+            import sys
+            start_response("503 Down", [], sys.exc_info())
+    if environ["PATH_INFO"] == "/list":
+        return [b"x"]
+    def pieces():
+        db.execute("select 1").fetchone()
+        yield b"x"
+    return pieces()
+class Served(BaseApplication):
+    def load_config(self): pass
+    def load(self): return plain
+app = Served().wsgi()
+show(app is plain, app == plain, app.__name__)
+def call(path):
+    body = app({"REQUEST_METHOD": "GET", "PATH_INFO": path}, lambda *a: None)
+    made = type(body).__name__, b"".join(body).decode()
+    getattr(body, "close", lambda: None)()
+    return made
+show(call("/list"), call("/stream"), call("/late"))
+"""
+    result = program(code)
+    assert result.shown[0] == [False, True, "plain"]
+    assert result.shown[1][0] == ["list", "x"]
+    spans = servers(result)
+    assert [span["http.response.status_code"] for span in spans] == [200, 200, 503]
+    assert [span.get("error.type") for span in spans] == [None, None, "503"]
+    assert [len(children(result.spans, span)) for span in spans] == [0, 1, 1]
