@@ -39,6 +39,31 @@ async def send(message):
 scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b"", "root_path": ""}
 asyncio.run(app(scope, receive, send))
 """
+DJANGO = Library(
+    "django",
+    "setup",
+    """
+from django.conf import settings
+from django.http import HttpResponse
+from django.urls import path
+if not settings.configured:
+    urls = (path("", lambda request: HttpResponse("x")),)
+    settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=urls, MIDDLEWARE=[], LOGGING_CONFIG=None)
+    setup()
+from django.core.handlers.wsgi import WSGIHandler
+from django.test import RequestFactory
+show(WSGIHandler()(RequestFactory().get("/").environ, lambda *a: None).status_code)
+""",
+    (
+        "django.core.handlers.wsgi:WSGIHandler.__call__",
+        "django.core.handlers.asgi:ASGIHandler.__call__",
+        "django.core.handlers.base:BaseHandler.get_response",
+        "django.core.handlers.base:BaseHandler.get_response_async",
+        "django.core.handlers.base:BaseHandler.resolve_request",
+        "django.http.response:HttpResponseBase.close",
+        "django.http.response:StreamingHttpResponse.__iter__",
+    ),
+)
 FASTAPI = Library(
     "fastapi",
     "FastAPI",
@@ -87,7 +112,9 @@ SQLITE3 = Library(
         for name in ("execute", "executemany", "executescript")
     ),
 )
-each_library = pytest.mark.parametrize("library", [FASTAPI, FLASK, REQUESTS, SQLITE3, STARLETTE], ids=str)
+each_library = pytest.mark.parametrize(
+    "library", [DJANGO, FASTAPI, FLASK, REQUESTS, SQLITE3, STARLETTE], ids=str
+)
 
 
 @each_library

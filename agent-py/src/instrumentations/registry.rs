@@ -12,6 +12,7 @@ macro_rules! libraries {
 
 libraries! {
     asgi = "asgi.rs";
+    django = "django.rs";
     fastapi = "fastapi.rs";
     flask = "flask.rs";
     requests = "requests.rs";
