@@ -1,6 +1,6 @@
 //! Django: the SERVER span of a request.
 //!
-//! `WSGIHandler.__call__` is the request, or `BaseHandler.get_response` where there is none (the test client);
+//! The handlers' `__call__` is the request, or `BaseHandler.get_response` where there is none (the test client);
 //! `resolve_request` knows the route, `response_for_exception` what no code of the application took. A response that
 //! is streamed is handed on as it is: it carries the span, which is in force while a piece is made and ends with
 //! `close`, or with the response.
@@ -15,14 +15,13 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyString};
 
+use crate::asgi::Server;
 use crate::breaker::Breaker;
 use crate::captured_headers::SERVER_RESPONSE;
 use crate::current::{self, Span, StoredSpan};
-use crate::exception;
 use crate::excluded_urls::ExcludedUrls;
 use crate::ffi::quiet;
-use crate::http_server;
-use crate::http::{self, Method};
+use crate::http_server::{self, Text};
 use crate::instrumentations::{Hook, Instrumentation, Target};
 use crate::objects::{self, attribute};
 use crate::settings;
@@ -37,6 +36,12 @@ pub static LIBRARY: Instrumentation = Instrumentation {
     breaker: Breaker::new("django"),
     targets: &[
         Target::call("django.core.handlers.wsgi", "WSGIHandler.__call__", wsgi_call),
+        Target {
+            module: "django.core.handlers.asgi",
+            attribute: "ASGIHandler.__call__",
+            hook: Hook::Async(asgi_call),
+            optional: false,
+        },
         Target::call("django.core.handlers.base", "BaseHandler.get_response", get_response),
         Target {
             module: "django.core.handlers.base",
@@ -58,8 +63,12 @@ pub static LIBRARY: Instrumentation = Instrumentation {
 };
 
 static SCOPE: Key = Key::new("remora.django");
-static SPEC: SpanSpec = SpanSpec { name: "HTTP", kind: SpanKind::Server, scope: &SCOPE };
-static EXCLUDED: ExcludedUrls = ExcludedUrls::of("django");
+static SERVER: Server = Server {
+    spec: SpanSpec { name: "HTTP", kind: SpanKind::Server, scope: &SCOPE },
+    excluded: ExcludedUrls::of("django"),
+    breaker: &LIBRARY.breaker,
+    bare: false,
+};
 
 /// Where a streamed response carries its span.
 fn place(py: Python<'_>) -> &Bound<'_, PyString> {
@@ -76,6 +85,10 @@ fn wsgi_call(call: &mut Call<'_>) -> HookResult {
     };
     serve(call, &environ, |_| ());
     Ok(())
+}
+
+fn asgi_call(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
+    SERVER.serve(call, 1)
 }
 
 /// The test client has no other entry. Below a handler the request has its span already.
@@ -124,10 +137,10 @@ fn get_response_async(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>
     let Some(environ) = meta.as_ref().and_then(|meta| meta.cast::<PyDict>().ok()).map(Environ) else {
         return Ok(None);
     };
-    if suppression::suppressed(py, Of::Any) || EXCLUDED.contain(|| Some(Cow::Owned(environ.url()))) {
+    if suppression::suppressed(py, Of::Any) || SERVER.excluded.contain(|| Some(Cow::Owned(environ.url()))) {
         return Ok(None);
     }
-    let Some(span) = environ.start(&SPEC, &current::current(py)) else { return Ok(None) };
+    let Some(span) = environ.start(&SERVER.spec, &current::current(py)) else { return Ok(None) };
     if span.is_recording() {
         environ.describe(&span);
         describe(&span, &request);
@@ -165,11 +178,11 @@ fn serve<'py>(call: &mut Call<'py>, environ: &Environ<'_, 'py>, describe: impl F
         return call.proceed();
     }
     let in_force = current::current(py);
-    if EXCLUDED.contain(|| Some(Cow::Owned(environ.url()))) {
-        let _entered = environ.pass_on(&SPEC, in_force);
+    if SERVER.excluded.contain(|| Some(Cow::Owned(environ.url()))) {
+        let _entered = environ.pass_on(&SERVER.spec, in_force);
         return call.proceed();
     }
-    let Some(span) = environ.start(&SPEC, &in_force) else { return call.proceed() };
+    let Some(span) = environ.start(&SERVER.spec, &in_force) else { return call.proceed() };
     if span.is_recording() {
         environ.describe(&span);
         describe(&span);
@@ -187,10 +200,11 @@ fn over<'py>(
     response: Option<&Bound<'py, PyAny>>,
     error: Option<&Bound<'py, PyAny>>,
 ) {
-    // From here on an equal address is another request's.
-    span.note().subject.store(0, Ordering::Relaxed);
+    http_server::answered(span);
     if let Some(error) = error {
-        failed(span, error);
+        if span.is_recording() {
+            http_server::failed(span, error);
+        }
         return span.finish();
     }
     // The test client's handler, or a handler that makes its responses another way.
@@ -219,7 +233,7 @@ fn note_response<'py>(span: &Span<'py>, response: &Bound<'py, PyAny>) {
     }
     let code = attribute(response, intern!(py, "status_code"));
     if let Some(code) = code.and_then(|code| quiet(py, code.extract::<u16>())) {
-        span.with(|span| http::set_status_code(span, code, 500));
+        http_server::set_status(span, code);
     }
     if let Some(headers) = SERVER_RESPONSE.capture() {
         headers.record(span, response);
@@ -281,30 +295,14 @@ fn set_route(span: &Span<'_>, found: &Bound<'_, PyAny>, request: &Bound<'_, PyAn
     let route = attribute(found, intern!(py, "route"));
     let Some(route) = objects::text(&route) else { return };
     let method = attribute(request, intern!(py, "method"));
-    let method = objects::text(&method).map_or("HTTP", |method| Method::of(method).in_name());
     // Django has put there what it takes as the root: decoded, and what a setting says instead.
     let meta = attribute(request, intern!(py, "META"));
     let root = meta
         .as_ref()
         .and_then(|meta| meta.cast::<PyDict>().ok())
         .and_then(|meta| quiet(py, meta.get_item(intern!(py, "SCRIPT_NAME"))).flatten());
-    let root = objects::text(&root).unwrap_or("").trim_end_matches('/');
-    let routed = span.note().routed.swap(true, Ordering::Relaxed);
-    span.with(|span| {
-        span.name_with(|out| {
-            for part in [method, " ", root, "/", route] {
-                out.extend_from_slice(part.as_bytes());
-            }
-        });
-        if routed {
-            span.replace(semconv::HTTP_ROUTE.name());
-        }
-        span.str_with(&semconv::HTTP_ROUTE, |out| {
-            for part in [root, "/", route] {
-                out.extend_from_slice(part.as_bytes());
-            }
-        });
-    });
+    let root = objects::text(&root).map(|root| Text::Bytes(root.as_bytes()));
+    http_server::set_route(span, objects::text(&method), root, &format!("/{route}"));
 }
 
 /// What only the request object says.
@@ -332,28 +330,9 @@ fn response_for_exception(call: &mut Call<'_>) -> HookResult {
     let code = call.result().and_then(|response| attribute(&response, intern!(py, "status_code")));
     // What Django answers with a client error (a missing page, a refused upload) is none of the server's.
     if code.and_then(|code| quiet(py, code.extract::<u16>())).is_none_or(|code| code >= 500) {
-        record(&span, &error);
+        http_server::record(&span, &error);
     }
     Ok(())
-}
-
-#[cold]
-fn record(span: &Span<'_>, error: &Bound<'_, PyAny>) {
-    if !span.note().failed.swap(true, Ordering::Relaxed) {
-        let details = exception::Details::of(error);
-        span.with(|span| details.record(span));
-    }
-}
-
-/// The exception left the handler: the server answers, we do not know what.
-#[cold]
-fn failed(span: &Span<'_>, error: &Bound<'_, PyAny>) {
-    if !span.is_recording() || exception::is_cancellation(error) {
-        return;
-    }
-    record(span, error);
-    let type_name = exception::type_name(error);
-    span.with(|span| exception::set_error(span, &type_name, ""));
 }
 
 /// What the operator wants to see of each request object (`OTEL_PYTHON_DJANGO_TRACED_REQUEST_ATTRS`).
