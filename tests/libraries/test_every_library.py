@@ -35,6 +35,15 @@ class Library:
         return self.name
 
 
+ASGI_CALL = """
+import asyncio
+async def receive(): return {"type": "http.request", "body": b"", "more_body": False}
+async def send(message):
+    if "status" in message:
+        show(message["status"])
+scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b"", "root_path": ""}
+asyncio.run(app(scope, receive, send))
+"""
 AIOHTTP_CLIENT = Library(
     "aiohttp-client",
     "ClientSession",
