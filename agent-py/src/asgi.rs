@@ -372,10 +372,10 @@ impl Sending {
                 self.trailers.store(is_set(intern!(py, "trailers")), Ordering::Relaxed);
                 Self::begin(span, message);
             }
-            "http.response.body" | "http.response.zerocopysend" => {
-                if !self.trailers.load(Ordering::Relaxed) && !is_set(intern!(py, "more_body")) {
-                    Self::end(span);
-                }
+            "http.response.body" | "http.response.zerocopysend"
+                if !self.trailers.load(Ordering::Relaxed) && !is_set(intern!(py, "more_body")) =>
+            {
+                Self::end(span);
             }
             "http.response.pathsend" if !self.trailers.load(Ordering::Relaxed) => Self::end(span),
             "http.response.trailers" if !is_set(intern!(py, "more_trailers")) => Self::end(span),
