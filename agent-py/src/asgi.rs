@@ -48,7 +48,7 @@ impl Server {
         };
         let Some(websocket) = scope.is_websocket() else { return Ok(None) };
         let send = call.argument(first + 2, intern!(py, "send")).map(|send| send.to_owned());
-        let Some(send) = send.filter(|_| !suppression::suppressed(py, Of::Any)) else { return Ok(None) };
+        let Some(send) = send else { return Ok(None) };
         let in_force = current::current(py);
         let headers = scope.headers();
         let subject = headers.as_ref().map_or(scope.0.as_ptr(), Bound::as_ptr) as usize;
@@ -59,6 +59,9 @@ impl Server {
                 http_server::forget(span, Headers::of(headers.as_ref()).incoming());
             }
             http_server::adopt(span, &self.spec);
+            return Ok(None);
+        }
+        if suppression::suppressed(py, Of::Any) {
             return Ok(None);
         }
         let headers = Headers::of(headers.as_ref());
