@@ -6,7 +6,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyAny, PyDict};
 
-use crate::ffi::quiet;
+use crate::ffi::{quiet, variable_value};
+use crate::objects::attribute;
 
 /// What is about to be traced.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,9 +36,11 @@ pub fn suppressed(py: Python<'_>, of: Of) -> bool {
 fn asked(module: &Bound<'_, PyAny>, of: Of) -> Option<bool> {
     let py = module.py();
     let names = quiet(py, module.getattr(intern!(py, "__dict__")))?.cast_into::<PyDict>().ok()?;
-    // Absent while the module is being imported.
-    let get_current = quiet(py, names.get_item(intern!(py, "get_current")))??;
-    let context = quiet(py, get_current.call0())?;
+    let context = in_variable(&names).or_else(|| {
+        // Absent while the module is being imported.
+        let get_current = quiet(py, names.get_item(intern!(py, "get_current")))??;
+        quiet(py, get_current.call0())
+    })?;
     let context = context.cast::<PyDict>().ok()?;
     if context.is_empty() {
         return Some(false);
@@ -57,4 +60,13 @@ fn asked(module: &Bound<'_, PyAny>, of: Of) -> Option<bool> {
         .any(|name| quiet(py, names.get_item(name)).flatten().is_some_and(|key| set(&key)));
     // Older releases, and who follows them, use the plain text.
     Some(by_name || set(intern!(py, "suppress_instrumentation").as_any()))
+}
+
+/// The context in force, read from the variable that the API keeps it in: `get_current` is two Python calls, in each
+/// hook of a framework that imports the API. `None` where the API keeps it otherwise, or nothing is set.
+fn in_variable<'py>(names: &Bound<'py, PyDict>) -> Option<Bound<'py, PyAny>> {
+    let py = names.py();
+    let runtime = quiet(py, names.get_item(intern!(py, "_RUNTIME_CONTEXT")))??;
+    let variable = attribute(&runtime, intern!(py, "_current_context"))?;
+    variable_value(&variable)
 }

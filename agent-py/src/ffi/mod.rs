@@ -13,6 +13,7 @@ pub use raised::{Raised, discard, quiet};
 pub use typedef::{TypeSpec, fastcall, member, method, slot};
 
 use pyo3::ffi::{PyObject, PyTypeObject};
+use pyo3::{Bound, PyAny, ffi};
 
 // Not declared by pyo3-ffi.
 unsafe extern "C" {
@@ -71,5 +72,20 @@ pub unsafe fn type_dict(of: *mut PyTypeObject) -> *mut PyObject {
     {
         // SAFETY: by this function's contract; before 3.12 every ready type has its dictionary in this field.
         unsafe { (*of).tp_dict }
+    }
+}
+
+/// What a context variable holds, or its default. `None` where it holds nothing or is none.
+pub fn variable_value<'py>(variable: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let mut value = std::ptr::null_mut();
+    // SAFETY: attached; a live object, checked to be a context variable. The value is a new reference or null.
+    unsafe {
+        if ffi::PyContextVar_CheckExact(variable.as_ptr()) == 0 {
+            return None;
+        }
+        if ffi::PyContextVar_Get(variable.as_ptr(), std::ptr::null_mut(), &raw mut value) < 0 {
+            ffi::PyErr_Clear();
+        }
+        Bound::from_owned_ptr_or_opt(variable.py(), value)
     }
 }
