@@ -368,10 +368,16 @@ fn excluded_urls_are_general_or_of_one_library() {
 
 #[test]
 fn what_is_not_built_yet_says_so_where_it_is_set() {
-    let (_, said) =
-        both(&[("OTEL_PYTHON_DJANGO_EXCLUDED_URLS", "health"), ("OTEL_PYTHON_LOG_CORRELATION", "true")], &[]);
-    assert_eq!(said.len(), 2);
-    assert!(said.iter().all(|line| line.contains(" has no effect: Not built yet")), "{said:?}");
+    let (_, said) = both(&[("OTEL_CONFIG_FILE", "remora.yaml")], &[]);
+    assert_eq!(said.len(), 1);
+    assert!(said.iter().all(|line| line.contains("OTEL_CONFIG_FILE has no effect")), "{said:?}");
+}
+
+#[test]
+fn what_is_off_by_default_is_a_disabled_instrumentation() {
+    assert!(quiet(&[]).disabled.contains("logging"));
+    assert!(!quiet(&[("OTEL_PYTHON_LOG_CORRELATION", "true")]).disabled.contains("logging"));
+    assert!(quiet(&[("OTEL_PYTHON_DJANGO_INSTRUMENT", "False")]).disabled.contains("django"));
 }
 
 #[test]

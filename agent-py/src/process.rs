@@ -60,6 +60,11 @@ fn resource(settings: &Settings) -> Resource {
     Resource { attributes: resource::build(&facts, &settings.resource, &instance) }
 }
 
+/// `service.name`, as in the resource.
+pub fn service_name() -> String {
+    resource::service_name(&FACTS.get().cloned().unwrap_or_default(), &settings::get().resource)
+}
+
 /// A version 4 UUID (RFC 9562) from sixteen random bytes.
 fn uuid(mut bytes: [u8; 16]) -> String {
     bytes[6] = bytes[6] & 0x0f | 0x40;

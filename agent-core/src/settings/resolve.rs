@@ -52,6 +52,9 @@ fn disabled(reader: &mut Reader<'_>) -> Disabled {
     if !reader.flag(row::OTEL_PYTHON_DJANGO_INSTRUMENT) {
         names.push("django".to_owned());
     }
+    if !reader.flag(row::OTEL_PYTHON_LOG_CORRELATION) {
+        names.push("logging".to_owned());
+    }
     Disabled { all: names.iter().any(|name| name == "*"), names }
 }
 

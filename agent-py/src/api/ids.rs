@@ -7,7 +7,8 @@ use pyo3::types::PyString;
 
 use crate::current;
 
-fn hex<'py, const N: usize>(py: Python<'py>, bytes: [u8; N]) -> Bound<'py, PyString> {
+/// An id as W3C writes it.
+pub fn hex<'py, const N: usize>(py: Python<'py>, bytes: [u8; N]) -> Bound<'py, PyString> {
     let mut text = [0; 32];
     let text = &mut text[..2 * N];
     id::write_hex(&bytes, text);

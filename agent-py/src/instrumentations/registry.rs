@@ -19,6 +19,7 @@ libraries! {
     flask = "flask.rs";
     httpx = "httpx.rs";
     kafka = "kafka.rs";
+    logging = "logging.rs";
     psycopg = "psycopg.rs";
     pymongo = "pymongo.rs";
     redis = "redis.rs";

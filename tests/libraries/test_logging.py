@@ -1,0 +1,105 @@
+"""Log records that say which span was in force."""
+
+from collections.abc import Callable
+
+from support.otlp import one
+from support.pythons import Python, on_oldest_and_newest
+
+from .conftest import Program
+
+Run = Callable[..., Program]
+ON = {"OTEL_PYTHON_LOG_CORRELATION": "true", "OTEL_SERVICE_NAME": "shop"}
+SEEN = """
+import io, logging
+out = io.StringIO()
+FORMAT = "%(otelTraceID)s %(otelSpanID)s %(otelServiceName)s %(otelTraceSampled)s %(message)s"
+logging.basicConfig(stream=out, format=FORMAT)
+log = logging.getLogger("shop")
+"""
+
+
+@on_oldest_and_newest
+def test_each_record_carries_the_span_in_force(program: Run, python: Python) -> None:
+    code = (
+        SEEN
+        + """
+import remora
+log.warning("outside")
+with remora.span("work"):
+    log.error("inside")
+    logging.error("by the root logger")
+logging.getLogger("shop.child").critical("outside again")
+show(out.getvalue().splitlines())
+"""
+    )
+    result = program(code, python=python, env=ON)
+    span = one(result.spans, name="work")
+    ids = f"{span.trace_id} {span.span_id} shop True"
+    assert result.shown == [
+        [
+            "0 0 shop False outside",
+            f"{ids} inside",
+            f"{ids} by the root logger",
+            "0 0 shop False outside again",
+        ]
+    ]
+
+
+@on_oldest_and_newest
+def test_records_of_other_factories_and_what_the_application_sets_itself_stay(
+    program: Run, python: Python
+) -> None:
+    code = (
+        SEEN
+        + """
+class Record(logging.LogRecord):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.otelServiceName = "mine"
+logging.setLogRecordFactory(Record)
+log.warning("by a factory")
+log.warning("by extra", extra={"otelTraceID": "mine too"})
+log.handle(logging.makeLogRecord({"msg": "from elsewhere", "otelSpanID": "7", "otelTraceID": "8"}))
+show(out.getvalue().splitlines(), type(logging.getLogRecordFactory()).__name__)
+"""
+    )
+    result = program(code, python=python, env=ON)
+    assert result.shown == [
+        ["0 0 mine False by a factory", "mine too 0 mine False by extra", "8 7 mine False from elsewhere"],
+        "type",
+    ]
+
+
+def test_in_an_unsampled_trace_the_ids_are_there_and_say_so(program: Run) -> None:
+    code = SEEN + "import remora\nwith remora.span('work'):\n    log.error('x')\nshow(out.getvalue().split())"
+    result = program(code, env={**ON, "OTEL_TRACES_SAMPLER": "always_off"})
+    ((trace_id, span_id, *rest),) = result.shown
+    assert (len(trace_id), len(span_id), rest) == (32, 16, ["shop", "False", "x"])
+    assert result.spans == []
+
+
+def test_off_it_wraps_nothing_and_records_are_as_without_us(program: Run) -> None:
+    code = """
+import logging
+show(sorted(name for name in vars(logging.makeLogRecord({})) if name.startswith("otel")))
+show(type(logging.Logger.__dict__["handle"]).__name__)
+import remora
+show(remora.status()["hooks"]["logging"]["state"])
+"""
+    assert program(code).shown == [[], "function", "disabled"]
+
+
+def test_odd_records_are_handled_as_without_us(program: Run) -> None:
+    code = """
+import logging
+class Slots:
+    __slots__ = ()
+class Odd:
+    def __getattr__(self, name): raise RuntimeError(name)
+log = logging.Logger("x")
+log.filter = lambda record: False
+for record in (None, 5, Slots(), Odd()):
+    show(log.handle(record))
+log.handle(record=logging.makeLogRecord({}))
+"""
+    assert program(code, env=ON).shown == [None] * 4
