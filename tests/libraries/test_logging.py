@@ -59,7 +59,7 @@ class Record(logging.LogRecord):
 logging.setLogRecordFactory(Record)
 log.warning("by a factory")
 log.warning("by extra", extra={"otelTraceID": "mine too"})
-log.handle(logging.makeLogRecord({"msg": "from elsewhere", "otelSpanID": "7", "otelTraceID": "8"}))
+log.handle(logging.makeLogRecord({"msg": "from elsewhere", "levelno": 40, "otelSpanID": "7", "otelTraceID": "8"}))
 show(out.getvalue().splitlines(), type(logging.getLogRecordFactory()).__name__)
 """
     )
@@ -71,10 +71,24 @@ show(out.getvalue().splitlines(), type(logging.getLogRecordFactory()).__name__)
 
 
 def test_in_an_unsampled_trace_the_ids_are_there_and_say_so(program: Run) -> None:
-    code = SEEN + "import remora\nwith remora.span('work'):\n    log.error('x')\nshow(out.getvalue().split())"
-    result = program(code, env={**ON, "OTEL_TRACES_SAMPLER": "always_off"})
-    ((trace_id, span_id, *rest),) = result.shown
-    assert (len(trace_id), len(span_id), rest) == (32, 16, ["shop", "False", "x"])
+    code = (
+        SEEN
+        + """
+import flask
+app = flask.Flask("x")
+@app.get("/")
+def view():
+    log.error("x")
+    return ""
+caller = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"}
+show(app.test_client().get("/", headers=caller).status_code)
+show(out.getvalue().splitlines()[0].split())
+"""
+    )
+    result = program(code, env=ON)
+    trace_id, span_id, *rest = result.shown[1]
+    assert (trace_id, len(span_id)) == ("0af7651916cd43dd8448eb211c80319c", 16)
+    assert rest == ["shop", "False", "x"]
     assert result.spans == []
 
 
