@@ -4,13 +4,13 @@
 //! clusters (slots are looked up, commands sent again) and behind Sentinels (the master is asked for) the library calls
 //! itself: there the span is in force and covers what it leads to.
 
-#[path = "redis_commands.rs"]
+#[path = "redis/commands.rs"]
 mod commands;
-#[path = "redis_errors.rs"]
+#[path = "redis/errors.rs"]
 mod errors;
-#[path = "redis_places.rs"]
+#[path = "redis/places.rs"]
 mod places;
-#[path = "redis_server.rs"]
+#[path = "redis/server.rs"]
 mod server;
 
 use std::sync::Arc;
