@@ -4,20 +4,14 @@
 
 mod agent;
 mod api;
-mod asgi;
 mod breaker;
-mod captured_headers;
-mod composed;
 mod current;
 mod database;
 mod diagnostics;
 mod exception;
-mod excluded_urls;
 mod ffi;
 mod hook;
 mod http;
-mod http_client;
-mod http_server;
 mod instrumentations;
 mod lifecycle;
 mod messaging;
@@ -25,14 +19,12 @@ mod objects;
 mod old_names;
 mod patch;
 mod patterns;
-mod peer;
 mod process;
 mod remembered;
 mod settings;
 mod status;
 mod suppression;
 mod wrapper;
-mod wsgi;
 
 use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;

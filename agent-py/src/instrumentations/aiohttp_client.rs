@@ -14,12 +14,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyTuple};
 
 use crate::breaker::Breaker;
-use crate::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
+use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
 use crate::current::{self, Exit, Span, StoredSpan};
-use crate::excluded_urls::ExcludedUrls;
+use crate::http::excluded_urls::ExcludedUrls;
 use crate::ffi::{Held, quiet};
 use crate::http;
-use crate::http_client::{self, Answer};
+use crate::http::client::{self, Answer};
 use crate::instrumentations::{Hook, Instrumentation, Target};
 use crate::objects::{attribute, text};
 use crate::suppression::{self, Of};
@@ -101,7 +101,7 @@ impl Flight for Exchange {
                 let code = attribute(error, intern!(py, "status"))
                     .and_then(|code| quiet(py, code.extract::<u16>()))
                     .filter(|code| (100..600).contains(code));
-                http_client::failed(span, error, code);
+                client::failed(span, error, code);
             }
         }
         span.finish();
@@ -128,14 +128,14 @@ impl Exchange {
     fn describe(&self, py: Python<'_>, span: &Span<'_>) {
         let method = self.method.as_ref().map(|method| method.bind(py).to_owned());
         let url = self.asked_for(py);
-        http_client::describe(span, text(&method).unwrap_or_default(), url.as_deref(), 0);
+        client::describe(span, text(&method).unwrap_or_default(), url.as_deref(), 0);
     }
 }
 
 /// The span in force where it is a session's that waits for its response. One that is not recorded has no scope to be
 /// told by: that of another library would be no client's of aiohttp's requests.
 fn waiting(py: Python<'_>) -> Option<Span<'_>> {
-    current::current(py).filter(http_client::is_open)
+    current::current(py).filter(client::is_open)
 }
 
 /// `ClientRequest.__init__`: the first one of a call is what was asked for.
@@ -154,7 +154,7 @@ fn made(call: &mut Call<'_>) -> HookResult {
     let method = attribute(&request, intern!(py, "method"));
     let url = attribute(&request, intern!(py, "url")).and_then(|url| quiet(py, url.str()));
     let url = url.map(Bound::into_any);
-    http_client::describe(&span, text(&method).unwrap_or_default(), text(&url), 0);
+    client::describe(&span, text(&method).unwrap_or_default(), text(&url), 0);
     Ok(())
 }
 
@@ -175,7 +175,7 @@ fn send(call: &mut Call<'_>) -> HookResult {
     {
         captured.record(&span, &request);
     }
-    quiet(py, http_client::inject(py, &span, &headers));
+    quiet(py, client::inject(py, &span, &headers));
     Ok(())
 }
 
@@ -192,5 +192,5 @@ fn answered(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
 pub fn version_of(version: &Bound<'_, PyAny>) -> Option<&'static str> {
     let pair = version.cast::<PyTuple>().ok()?;
     let number = |at| pair.get_borrowed_item(at).ok().and_then(|number| quiet(pair.py(), number.extract::<u16>()));
-    http_client::version_of_number(number(0)?.saturating_mul(10).saturating_add(number(1)?))
+    client::version_of_number(number(0)?.saturating_mul(10).saturating_add(number(1)?))
 }

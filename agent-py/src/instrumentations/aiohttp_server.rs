@@ -17,13 +17,13 @@ use pyo3::types::{PyAny, PyBytes, PyString, PyTuple};
 
 use super::aiohttp_client::version_of;
 use crate::breaker::Breaker;
-use crate::captured_headers::{self, SERVER_REQUEST, SERVER_RESPONSE};
+use crate::http::captured_headers::{self, SERVER_REQUEST, SERVER_RESPONSE};
 use crate::current::{self, Span, StoredSpan};
 use crate::exception;
-use crate::excluded_urls::ExcludedUrls;
+use crate::http::excluded_urls::ExcludedUrls;
 use crate::ffi::{Held, quiet};
 use crate::http::Incoming;
-use crate::http_server::{self, Request, Text};
+use crate::http::server::{self, Request, Text};
 use crate::instrumentations::{Hook, Instrumentation, Target};
 use crate::objects::{attribute, text};
 use crate::suppression::{self, Of};
@@ -81,9 +81,9 @@ impl Flight for Serving {
         let headers = Headers::of(&message);
         if EXCLUDED.contain(|| Some(Cow::Owned(url(&request, &message, &headers)))) {
             self.excluded = true;
-            return Ok(http_server::pass_on(py, &SPEC, headers.incoming(), subject).map(Span::store));
+            return Ok(server::pass_on(py, &SPEC, headers.incoming(), subject).map(Span::store));
         }
-        let span = http_server::start(py, &SPEC, subject, &headers.incoming(), in_force.as_ref());
+        let span = server::start(py, &SPEC, subject, &headers.incoming(), in_force.as_ref());
         if let Some(span) = span.as_ref().filter(|span| span.is_recording()) {
             describe(span, &request, &message, &headers);
         }
@@ -97,7 +97,7 @@ impl Flight for Serving {
         outcome: Result<&Bound<'_, PyAny>, &Bound<'_, PyAny>>,
     ) -> HookResult {
         let Some(span) = span else { return Ok(()) };
-        http_server::answered(span);
+        server::answered(span);
         if self.excluded || !span.is_recording() {
             return Ok(());
         }
@@ -116,7 +116,7 @@ fn respond(span: &Span<'_>, response: &Bound<'_, PyAny>) {
     if let Some(headers) = SERVER_RESPONSE.capture() {
         headers.record(span, response);
     }
-    http_server::set_status(span, status_of(response).unwrap_or(500));
+    server::set_status(span, status_of(response).unwrap_or(500));
 }
 
 fn status_of(response: &Bound<'_, PyAny>) -> Option<u16> {
@@ -135,15 +135,15 @@ fn raised(span: &Span<'_>, error: &Bound<'_, PyAny>) {
     }
     let sent = span.note().status.load(Ordering::Relaxed);
     if exception::is_cancellation(error) || !error.is_instance_of::<PyException>() {
-        http_server::failed(span, error);
+        server::failed(span, error);
     } else if sent > 0 {
         // The head is out: the client has seen that status.
-        http_server::set_status(span, sent);
-        http_server::failed(span, error);
+        server::set_status(span, sent);
+        server::failed(span, error);
     } else {
-        http_server::record(span, error);
+        server::record(span, error);
         let timed_out = error.is_instance_of::<PyTimeoutError>();
-        http_server::set_status(span, if timed_out { 504 } else { 500 });
+        server::set_status(span, if timed_out { 504 } else { 500 });
     }
 }
 
@@ -157,7 +157,7 @@ fn set_route(span: &Span<'_>, request: &Bound<'_, PyAny>) {
     // A sub-application at the root has an empty one.
     let Some(route) = text(&route).filter(|route| !route.is_empty()) else { return };
     let method = attribute(request, intern!(py, "_method"));
-    http_server::set_route(span, text(&method), None, route);
+    server::set_route(span, text(&method), None, route);
 }
 
 /// A response that sends its head while the handler runs.
@@ -170,7 +170,7 @@ struct Preparing {
 fn prepare(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
     let py = call.py();
     // Most responses are prepared when their handler has returned them: no span is in force then.
-    let Some(span) = http_server::server_span(py).filter(Span::is_recording) else { return Ok(None) };
+    let Some(span) = server::server_span(py).filter(Span::is_recording) else { return Ok(None) };
     let (Some(response), Some(request)) = (call.arg(0), call.argument(1, intern!(py, "request"))) else {
         return Ok(None);
     };

@@ -15,19 +15,19 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyString};
 
-use crate::asgi::Server;
+use crate::http::asgi::Server;
 use crate::breaker::Breaker;
-use crate::captured_headers::SERVER_RESPONSE;
+use crate::http::captured_headers::SERVER_RESPONSE;
 use crate::current::{self, Span, StoredSpan};
-use crate::excluded_urls::ExcludedUrls;
+use crate::http::excluded_urls::ExcludedUrls;
 use crate::ffi::quiet;
-use crate::http_server::{self, Text};
+use crate::http::server::{self, Text};
 use crate::instrumentations::{Hook, Instrumentation, Target};
 use crate::objects::{self, attribute};
 use crate::settings;
 use crate::suppression::{self, Of};
 use crate::wrapper::{self, Call, Flight, HookResult};
-use crate::wsgi::Environ;
+use crate::http::wsgi::Environ;
 
 /// The library.
 pub static LIBRARY: Instrumentation = Instrumentation {
@@ -127,7 +127,7 @@ fn get_response_async(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>
     };
     // An `ASGIHandler`: what calls it makes the span.
     if attribute(&handler, intern!(py, "chunk_size")).is_some() {
-        if let Some(span) = http_server::server_span(py) {
+        if let Some(span) = server::server_span(py) {
             traced_attributes(&span, &request);
         }
         return Ok(None);
@@ -200,10 +200,10 @@ fn over<'py>(
     response: Option<&Bound<'py, PyAny>>,
     error: Option<&Bound<'py, PyAny>>,
 ) {
-    http_server::answered(span);
+    server::answered(span);
     if let Some(error) = error {
         if span.is_recording() {
-            http_server::failed(span, error);
+            server::failed(span, error);
         }
         return span.finish();
     }
@@ -233,7 +233,7 @@ fn note_response<'py>(span: &Span<'py>, response: &Bound<'py, PyAny>) {
     }
     let code = attribute(response, intern!(py, "status_code"));
     if let Some(code) = code.and_then(|code| quiet(py, code.extract::<u16>())) {
-        http_server::set_status(span, code);
+        server::set_status(span, code);
     }
     if let Some(headers) = SERVER_RESPONSE.capture() {
         headers.record(span, response);
@@ -281,7 +281,7 @@ fn iterate(call: &mut Call<'_>) -> HookResult {
 
 fn resolve_request(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
-    let span = http_server::server_span(py).filter(Span::is_recording);
+    let span = server::server_span(py).filter(Span::is_recording);
     call.proceed();
     let Some(span) = span else { return Ok(()) };
     if let (Some(found), Some(request)) = (call.result(), call.argument(1, intern!(py, "request"))) {
@@ -302,7 +302,7 @@ fn set_route(span: &Span<'_>, found: &Bound<'_, PyAny>, request: &Bound<'_, PyAn
         .and_then(|meta| meta.cast::<PyDict>().ok())
         .and_then(|meta| quiet(py, meta.get_item(intern!(py, "SCRIPT_NAME"))).flatten());
     let root = objects::text(&root).map(|root| Text::Bytes(root.as_bytes()));
-    http_server::set_route(span, objects::text(&method), root, &format!("/{route}"));
+    server::set_route(span, objects::text(&method), root, &format!("/{route}"));
 }
 
 /// What only the request object says.
@@ -324,13 +324,13 @@ fn set_path(span: &Span<'_>, request: &Bound<'_, PyAny>) {
 
 fn response_for_exception(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
-    let span = http_server::server_span(py).filter(Span::is_recording);
+    let span = server::server_span(py).filter(Span::is_recording);
     call.proceed();
     let (Some(span), Some(error)) = (span, call.argument(1, intern!(py, "exc"))) else { return Ok(()) };
     let code = call.result().and_then(|response| attribute(&response, intern!(py, "status_code")));
     // What Django answers with a client error (a missing page, a refused upload) is none of the server's.
     if code.and_then(|code| quiet(py, code.extract::<u16>())).is_none_or(|code| code >= 500) {
-        http_server::record(&span, &error);
+        server::record(&span, &error);
     }
     Ok(())
 }

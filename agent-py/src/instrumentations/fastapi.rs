@@ -8,9 +8,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyString, PyType};
 
-use crate::asgi::{self, Server};
+use crate::http::asgi::{self, Server};
 use crate::breaker::Breaker;
-use crate::excluded_urls::ExcludedUrls;
+use crate::http::excluded_urls::ExcludedUrls;
 use crate::ffi::quiet;
 use crate::instrumentations::{Hook, Instrumentation, Target};
 use crate::objects::attribute;

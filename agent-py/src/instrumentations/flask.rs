@@ -14,18 +14,18 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyAny, PyDict, PyList, PyString, PyTuple};
 
 use crate::breaker::Breaker;
-use crate::captured_headers::SERVER_RESPONSE;
+use crate::http::captured_headers::SERVER_RESPONSE;
 use crate::current::{self, Span};
-use crate::excluded_urls::ExcludedUrls;
+use crate::http::excluded_urls::ExcludedUrls;
 use crate::ffi::quiet;
 use crate::hook;
 use crate::http;
-use crate::http_server::{self, Text, failed, record};
+use crate::http::server::{self, Text, failed, record};
 use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::attribute;
 use crate::suppression::{self, Of};
 use crate::wrapper::{self, Call, HookResult};
-use crate::wsgi::Environ;
+use crate::http::wsgi::Environ;
 
 /// The library.
 pub static LIBRARY: Instrumentation = Instrumentation {
@@ -74,7 +74,7 @@ fn wsgi_app(call: &mut Call<'_>) -> HookResult {
         let _entered = span.enter(in_force);
         call.proceed();
     }
-    http_server::answered(&span);
+    server::answered(&span);
     if !recording {
         return Ok(());
     }
@@ -104,7 +104,7 @@ fn wsgi_app(call: &mut Call<'_>) -> HookResult {
 
 fn full_dispatch_request(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
-    let Some(span) = http_server::server_span(py).filter(Span::is_recording) else {
+    let Some(span) = server::server_span(py).filter(Span::is_recording) else {
         call.proceed();
         return Ok(());
     };
@@ -122,7 +122,7 @@ fn full_dispatch_request(call: &mut Call<'_>) -> HookResult {
 
 fn handle_exception(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
-    let Some(span) = http_server::server_span(py).filter(Span::is_recording) else {
+    let Some(span) = server::server_span(py).filter(Span::is_recording) else {
         call.proceed();
         return Ok(());
     };
@@ -204,5 +204,5 @@ fn set_route(py: Python<'_>, span: &Span<'_>, request: &Bound<'_, PyAny>) {
     let Some(rule) = quiet(py, rule.to_str()) else { return };
     let method = method.as_ref().and_then(|method| quiet(py, method.to_str()));
     let root = root.as_ref().and_then(|root| quiet(py, root.to_str())).map(Text::Latin1);
-    http_server::set_route(span, method, root, rule);
+    server::set_route(span, method, root, rule);
 }

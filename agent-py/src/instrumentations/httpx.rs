@@ -13,15 +13,15 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes, PyDict};
 
 use crate::breaker::Breaker;
-use crate::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
+use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
 use crate::current::{self, Exit, Span, StoredSpan};
-use crate::excluded_urls::ExcludedUrls;
+use crate::http::excluded_urls::ExcludedUrls;
 use crate::ffi::{Held, quiet};
 use crate::http;
-use crate::http_client::{self, Answer};
+use crate::http::client::{self, Answer};
 use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::{attribute, text};
-use crate::peer;
+use crate::http::peer;
 use crate::suppression::{self, Of};
 use crate::wrapper::{Call, Flight, HookResult};
 
@@ -108,17 +108,17 @@ fn begin<'py>(
         return None;
     }
     let span = current::start(py, &SPEC, in_force)?;
-    let resends = in_force.as_ref().map_or(0, http_client::next_resend).saturating_sub(NONE_SENT);
+    let resends = in_force.as_ref().map_or(0, client::next_resend).saturating_sub(NONE_SENT);
     if span.is_recording() {
         let method = attribute(request, intern!(py, "method"));
-        http_client::describe(&span, text(&method).unwrap_or_default(), url(request).as_deref(), resends);
+        client::describe(&span, text(&method).unwrap_or_default(), url(request).as_deref(), resends);
         if let Some(headers) = CLIENT_REQUEST.capture() {
             headers.record(&span, request);
         }
     }
     // A request that takes no header goes out without one.
     if let Some(headers) = attribute(request, intern!(py, "headers")) {
-        quiet(py, http_client::inject(py, &span, &headers));
+        quiet(py, client::inject(py, &span, &headers));
     }
     span.mark(Exit::Http, http::CLIENT);
     Some(span)
@@ -134,7 +134,7 @@ fn end(py: Python<'_>, span: &Span<'_>, outcome: Result<&Bound<'_, PyAny>, &Boun
     if span.is_recording() {
         match outcome {
             Ok(response) => answered(py, span, response),
-            Err(error) => http_client::failed(span, error, None),
+            Err(error) => client::failed(span, error, None),
         }
         span.finish();
     }

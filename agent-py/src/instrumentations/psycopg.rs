@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes, PyString};
 
 use crate::breaker::Breaker;
-use crate::composed;
+use crate::database::composed;
 use crate::current::{self, Exit, Span, StoredSpan};
 use crate::database::{self, DRIVER, Place};
 use crate::ffi::quiet;

@@ -14,13 +14,13 @@ use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
 use crate::breaker::Breaker;
-use crate::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
+use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
 use crate::current::{self, Exit, Span};
-use crate::excluded_urls::ExcludedUrls;
+use crate::http::excluded_urls::ExcludedUrls;
 use crate::ffi::quiet;
 use crate::hook;
 use crate::http;
-use crate::http_client::{self, Answer, is_answered, is_open, next_resend, version_of_number};
+use crate::http::client::{self, Answer, is_answered, is_open, next_resend, version_of_number};
 use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::{attribute, text};
 use crate::suppression::{self, Of};
@@ -163,7 +163,7 @@ fn url(call: &Call<'_>) -> Option<String> {
 fn describe(py: Python<'_>, span: &Span<'_>, request: &Bound<'_, PyAny>, resends: u16) {
     let method = attribute(request, intern!(py, "method"));
     let url = attribute(request, intern!(py, "url"));
-    http_client::describe(span, text(&method).unwrap_or_default(), text(&url), resends);
+    client::describe(span, text(&method).unwrap_or_default(), text(&url), resends);
     if let Some(headers) = CLIENT_REQUEST.capture() {
         headers.record(span, request);
     }
@@ -176,7 +176,7 @@ fn inject<'py>(py: Python<'py>, span: &Span<'py>, request: &Bound<'py, PyAny>) -
         headers = structures.getattr(intern!(py, "CaseInsensitiveDict"))?.call0()?;
         request.setattr(intern!(py, "headers"), &headers)?;
     }
-    http_client::inject(py, span, &headers)
+    client::inject(py, span, &headers)
 }
 
 /// Sets what the response says and ends the span: what follows under it is recorded again.
@@ -214,5 +214,5 @@ fn retries(py: Python<'_>, raw: &Bound<'_, PyAny>) -> Option<usize> {
 #[cold]
 fn failed(py: Python<'_>, span: &Span<'_>, error: &Bound<'_, PyAny>) {
     let code = attribute(error, intern!(py, "response")).and_then(|response| status_code(py, &response));
-    http_client::failed(span, error, code);
+    client::failed(span, error, code);
 }

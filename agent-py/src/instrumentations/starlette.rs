@@ -10,10 +10,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict};
 
 use super::fastapi;
-use crate::asgi::{self, Server};
+use crate::http::asgi::{self, Server};
 use crate::breaker::Breaker;
 use crate::current::{self, Span, StoredSpan};
-use crate::excluded_urls::ExcludedUrls;
+use crate::http::excluded_urls::ExcludedUrls;
 use crate::ffi::{Held, quiet};
 use crate::instrumentations::{Hook, Instrumentation, Target};
 use crate::objects::attribute;

@@ -13,15 +13,15 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyMapping};
 
 use crate::breaker::Breaker;
-use crate::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
+use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
 use crate::current::{self, Exit, Span};
-use crate::excluded_urls::ExcludedUrls;
+use crate::http::excluded_urls::ExcludedUrls;
 use crate::ffi::quiet;
 use crate::http;
-use crate::http_client::{self, Answer, version_of_number};
+use crate::http::client::{self, Answer, version_of_number};
 use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::{attribute, text};
-use crate::peer;
+use crate::http::peer;
 use crate::suppression::{self, Of};
 use crate::wrapper::{Call, HookResult};
 
@@ -109,7 +109,7 @@ fn make_request(call: &mut Call<'_>) -> HookResult {
         if let Some(response) = call.result() {
             answered(py, &span, &response);
         } else if let Some(error) = call.error() {
-            http_client::failed(&span, &error, None);
+            client::failed(&span, &error, None);
         }
         span.finish();
     }
@@ -155,7 +155,7 @@ fn describe(call: &Call<'_>, span: &Span<'_>) {
     let py = call.py();
     let method = call.argument(2, intern!(py, "method")).map(|method| method.to_owned());
     let attempts = u16::try_from(earlier_attempts(call)).unwrap_or(u16::MAX);
-    http_client::describe(span, text(&method).unwrap_or_default(), url(call).as_deref(), attempts);
+    client::describe(span, text(&method).unwrap_or_default(), url(call).as_deref(), attempts);
     if let Some(capture) = CLIENT_REQUEST.capture()
         && let Some(headers) = call.argument(5, intern!(py, "headers"))
     {
@@ -179,7 +179,7 @@ fn with_context<'py>(call: &Call<'py>, span: &Span<'py>) -> PyResult<Option<Boun
         copied.update(&mapping)?;
         copied.into_any()
     };
-    http_client::inject(py, span, &headers)?;
+    client::inject(py, span, &headers)?;
     Ok(Some(headers))
 }
 

@@ -8,10 +8,10 @@ use pyo3::prelude::*;
 
 use super::asgi;
 use crate::breaker::Breaker;
-use crate::excluded_urls::ExcludedUrls;
+use crate::http::excluded_urls::ExcludedUrls;
 use crate::instrumentations::{Hook, Instrumentation, Target};
 use crate::wrapper::{self, Call, Flight, HookResult};
-use crate::wsgi;
+use crate::http::wsgi;
 
 /// The library.
 pub static LIBRARY: Instrumentation = Instrumentation {

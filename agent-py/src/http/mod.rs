@@ -1,5 +1,13 @@
 //! What all HTTP libraries share: methods, status rules, propagation headers.
 
+pub mod asgi;
+pub mod captured_headers;
+pub mod client;
+pub mod excluded_urls;
+pub mod peer;
+pub mod server;
+pub mod wsgi;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 

@@ -14,13 +14,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::breaker::Breaker;
-use crate::captured_headers::{self, Capture, SERVER_REQUEST, SERVER_RESPONSE};
 use crate::current::{self, Span, StoredSpan};
 use crate::exception;
-use crate::excluded_urls::ExcludedUrls;
 use crate::ffi::quiet;
 use crate::http::Incoming;
-use crate::http_server::{self, Request, Text};
+use crate::http::captured_headers::{self, Capture, SERVER_REQUEST, SERVER_RESPONSE};
+use crate::http::excluded_urls::ExcludedUrls;
+use crate::http::server::{self, Request, Text};
 use crate::suppression::{self, Of};
 use crate::wrapper::{self, Behaviour, Call, Flight, HookResult};
 
@@ -56,9 +56,9 @@ impl Server {
             if span.note().bare.load(Ordering::Relaxed)
                 && self.excluded.contain(|| Some(Cow::Owned(scope.url())))
             {
-                http_server::forget(span, Headers::of(headers.as_ref()).incoming());
+                server::forget(span, Headers::of(headers.as_ref()).incoming());
             }
-            http_server::adopt(span, &self.spec);
+            server::adopt(span, &self.spec);
             return Ok(None);
         }
         if suppression::suppressed(py, Of::Any) {
@@ -67,14 +67,14 @@ impl Server {
         let headers = Headers::of(headers.as_ref());
         let incoming = headers.incoming();
         if self.excluded.contain(|| Some(Cow::Owned(scope.url()))) {
-            let span = http_server::pass_on(py, &self.spec, incoming, subject);
+            let span = server::pass_on(py, &self.spec, incoming, subject);
             return Ok(span.map(|span| Exchange::board(span)));
         }
-        let Some(span) = http_server::start(py, &self.spec, subject, &incoming, in_force.as_ref()) else {
+        let Some(span) = server::start(py, &self.spec, subject, &incoming, in_force.as_ref()) else {
             return Ok(None);
         };
         if self.bare {
-            http_server::mark_bare(&span);
+            server::mark_bare(&span);
         }
         if span.is_recording() {
             scope.describe(&span, websocket, &headers);
@@ -97,7 +97,7 @@ pub fn url(scope: &Bound<'_, PyDict>) -> String {
 #[inline]
 fn is_of(span: &Span<'_>, subject: usize, send: &Bound<'_, PyAny>) -> bool {
     span.note().subject.load(Ordering::Relaxed) == subject
-        || (wrapper::is_wrapper(send) && http_server::is_serving(span))
+        || (wrapper::is_wrapper(send) && server::is_serving(span))
 }
 
 /// Names the span in force by the route that its request has found, once. `root` is where the application is mounted.
@@ -106,7 +106,7 @@ pub fn set_route<'py>(
     scope: &Bound<'py, PyDict>,
     route: impl FnOnce() -> Option<Bound<'py, PyAny>>,
 ) {
-    let Some(span) = http_server::server_span(py).filter(Span::is_recording) else { return };
+    let Some(span) = server::server_span(py).filter(Span::is_recording) else { return };
     // The framework's route hands over to the one that it is made from.
     if span.note().routed.load(Ordering::Relaxed) {
         return;
@@ -117,7 +117,7 @@ pub fn set_route<'py>(
     let method = scope.method(scope.is_websocket() == Some(true));
     let root = scope.get(intern!(py, "root_path"));
     let root = text(&root).filter(|root| !root.is_empty()).map(|root| Text::Bytes(root.as_bytes()));
-    http_server::set_route(&span, text(&method), root, route);
+    server::set_route(&span, text(&method), root, route);
 }
 
 /// A request's `scope`.
@@ -381,12 +381,12 @@ impl Sending {
             "http.response.trailers" if !is_set(intern!(py, "more_trailers")) => Self::end(span),
             "websocket.accept" => {
                 span.note().answered.store(true, Ordering::Relaxed);
-                http_server::set_status(span, 101);
+                server::set_status(span, 101);
                 Self::capture(span, message);
             }
             // Before it was accepted: the server refuses the handshake.
             "websocket.close" if !span.note().answered.load(Ordering::Relaxed) => {
-                http_server::set_status(span, 403);
+                server::set_status(span, 403);
             }
             _ => {}
         }
@@ -400,7 +400,7 @@ impl Sending {
         }
         let status = message.any(intern!(py, "status"));
         if let Some(code) = status.and_then(|status| quiet(py, status.extract::<u16>())) {
-            http_server::set_status(span, code);
+            server::set_status(span, code);
         }
         Self::capture(span, message);
     }
@@ -443,12 +443,12 @@ impl Flight for Exchange {
         outcome: Result<&Bound<'_, PyAny>, &Bound<'_, PyAny>>,
     ) -> HookResult {
         let Some(span) = span else { return Ok(()) };
-        http_server::answered(span);
+        server::answered(span);
         if span.is_recording() {
             if let Err(error) = outcome
                 && !is_disconnect(error)
             {
-                http_server::failed(span, error);
+                server::failed(span, error);
             }
             span.finish();
         }

@@ -11,7 +11,7 @@ use regex_lite::Regex;
 
 use crate::current::Span;
 use crate::ffi::quiet;
-use crate::http_server::latin1;
+use crate::http::server::latin1;
 use crate::patterns::{self, Finds};
 use crate::settings;
 

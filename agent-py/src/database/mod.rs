@@ -1,5 +1,7 @@
 //! What all database libraries share: statements, summaries, errors, layers.
 
+pub mod composed;
+
 use std::sync::{Arc, LazyLock, Mutex};
 
 use agent_core::fragment::Fragment;

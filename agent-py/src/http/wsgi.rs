@@ -12,12 +12,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::breaker::Breaker;
-use crate::captured_headers::{self, Capture, SERVER_REQUEST, SERVER_RESPONSE};
 use crate::current::{self, Entered, Span, StoredSpan};
-use crate::excluded_urls::ExcludedUrls;
 use crate::ffi::quiet;
 use crate::http::Incoming;
-use crate::http_server::{self, Request, Text, latin1};
+use crate::http::captured_headers::{self, Capture, SERVER_REQUEST, SERVER_RESPONSE};
+use crate::http::excluded_urls::ExcludedUrls;
+use crate::http::server::{self, Request, Text, latin1};
 use crate::suppression::{self, Of};
 use crate::wrapper::{self, Behaviour, Call, HookResult};
 
@@ -53,7 +53,7 @@ impl<'py> Environ<'_, 'py> {
     /// where the request names none.
     #[cold]
     pub fn pass_on(&self, spec: &SpanSpec, in_force: Option<Span<'py>>) -> Option<Entered<'py>> {
-        let span = http_server::pass_on(self.0.py(), spec, self.incoming(), self.subject())?;
+        let span = server::pass_on(self.0.py(), spec, self.incoming(), self.subject())?;
         Some(span.enter(in_force))
     }
 
@@ -112,10 +112,10 @@ impl<'py> Environ<'_, 'py> {
         let subject = self.subject();
         let in_force = in_force.as_ref();
         if let Some(span) = in_force.filter(|span| span.note().subject.load(Ordering::Relaxed) == subject) {
-            http_server::adopt(span, spec);
+            server::adopt(span, spec);
             return None;
         }
-        http_server::start(self.0.py(), spec, subject, &self.incoming(), in_force)
+        server::start(self.0.py(), spec, subject, &self.incoming(), in_force)
     }
 
     /// Sets what the request says. Only for a span that records.
@@ -224,11 +224,11 @@ pub fn serve(
         return Ok(());
     }
     let Some(span) = environ.start(spec, &in_force) else { return Ok(()) };
-    http_server::mark_bare(&span);
+    server::mark_bare(&span);
     if !span.is_recording() {
         let _entered = span.enter(in_force);
         call.proceed();
-        http_server::answered(&span);
+        server::answered(&span);
         return Ok(());
     }
     environ.describe(&span);
@@ -238,9 +238,9 @@ pub fn serve(
         let _entered = span.enter(in_force);
         call.proceed_replacing(1, intern!(py, "start_response"), &start_response);
     }
-    http_server::answered(&span);
+    server::answered(&span);
     if let Some(error) = call.error() {
-        http_server::failed(&span, &error);
+        server::failed(&span, &error);
         span.finish();
         return Ok(());
     }
@@ -281,7 +281,7 @@ fn look_at_head(span: &Span<'_>, call: &Call<'_>) {
                 span.replace(semconv::ERROR_TYPE.name());
             });
         }
-        http_server::set_status(span, code);
+        server::set_status(span, code);
     }
     if let (Some(mut capture), Some(headers)) = (SERVER_RESPONSE.capture(), call.arg(1))
         && let Ok(headers) = headers.cast::<PyList>()
