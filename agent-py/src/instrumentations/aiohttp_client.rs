@@ -14,12 +14,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyTuple};
 
 use crate::breaker::Breaker;
-use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
 use crate::current::{self, Exit, Span, StoredSpan};
-use crate::http::excluded_urls::ExcludedUrls;
 use crate::ffi::{Held, quiet};
 use crate::http;
+use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
 use crate::http::client::{self, Answer};
+use crate::http::excluded_urls::ExcludedUrls;
 use crate::instrumentations::{Hook, Instrumentation, Target};
 use crate::objects::{attribute, text};
 use crate::suppression::{self, Of};
@@ -191,6 +191,7 @@ fn answered(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
 /// A version is a pair of numbers.
 pub fn version_of(version: &Bound<'_, PyAny>) -> Option<&'static str> {
     let pair = version.cast::<PyTuple>().ok()?;
-    let number = |at| pair.get_borrowed_item(at).ok().and_then(|number| quiet(pair.py(), number.extract::<u16>()));
+    let number =
+        |at| pair.get_borrowed_item(at).ok().and_then(|number| quiet(pair.py(), number.extract::<u16>()));
     client::version_of_number(number(0)?.saturating_mul(10).saturating_add(number(1)?))
 }

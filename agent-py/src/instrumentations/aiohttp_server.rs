@@ -17,12 +17,12 @@ use pyo3::types::{PyAny, PyBytes, PyString, PyTuple};
 
 use super::aiohttp_client::version_of;
 use crate::breaker::Breaker;
-use crate::http::captured_headers::{self, SERVER_REQUEST, SERVER_RESPONSE};
 use crate::current::{self, Span, StoredSpan};
 use crate::exception;
-use crate::http::excluded_urls::ExcludedUrls;
 use crate::ffi::{Held, quiet};
 use crate::http::Incoming;
+use crate::http::captured_headers::{self, SERVER_REQUEST, SERVER_RESPONSE};
+use crate::http::excluded_urls::ExcludedUrls;
 use crate::http::server::{self, Request, Text};
 use crate::instrumentations::{Hook, Instrumentation, Target};
 use crate::objects::{attribute, text};
@@ -275,12 +275,7 @@ fn each_header<'py>(message: &Bound<'py, PyAny>, mut see: impl FnMut(&[u8], &Bou
     }
 }
 
-fn describe(
-    span: &Span<'_>,
-    request: &Bound<'_, PyAny>,
-    message: &Bound<'_, PyAny>,
-    headers: &Headers<'_>,
-) {
+fn describe(span: &Span<'_>, request: &Bound<'_, PyAny>, message: &Bound<'_, PyAny>, headers: &Headers<'_>) {
     let py = request.py();
     let method = attribute(request, intern!(py, "_method"));
     let version = attribute(request, intern!(py, "_version"));

@@ -9,9 +9,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyString};
 
-use crate::http::asgi::Server;
 use crate::breaker::Breaker;
 use crate::current::{Span, StoredSpan};
+use crate::http::asgi::Server;
 use crate::http::excluded_urls::ExcludedUrls;
 use crate::instrumentations::{Hook, Instrumentation, Target};
 use crate::objects::attribute;

@@ -15,19 +15,19 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyString};
 
-use crate::http::asgi::Server;
 use crate::breaker::Breaker;
-use crate::http::captured_headers::SERVER_RESPONSE;
 use crate::current::{self, Span, StoredSpan};
-use crate::http::excluded_urls::ExcludedUrls;
 use crate::ffi::quiet;
+use crate::http::asgi::Server;
+use crate::http::captured_headers::SERVER_RESPONSE;
+use crate::http::excluded_urls::ExcludedUrls;
 use crate::http::server::{self, Text};
+use crate::http::wsgi::Environ;
 use crate::instrumentations::{Hook, Instrumentation, Target};
 use crate::objects::{self, attribute};
 use crate::settings;
 use crate::suppression::{self, Of};
 use crate::wrapper::{self, Call, Flight, HookResult};
-use crate::http::wsgi::Environ;
 
 /// The library.
 pub static LIBRARY: Instrumentation = Instrumentation {
@@ -104,8 +104,7 @@ fn get_response(call: &mut Call<'_>) -> HookResult {
         return Ok(());
     };
     let subject = environ.subject();
-    let in_force =
-        current::current(py).filter(|span| span.note().subject.load(Ordering::Relaxed) == subject);
+    let in_force = current::current(py).filter(|span| span.note().subject.load(Ordering::Relaxed) == subject);
     match in_force {
         Some(span) => {
             traced_attributes(&span, &request);
@@ -195,11 +194,7 @@ fn serve<'py>(call: &mut Call<'py>, environ: &Environ<'_, 'py>, describe: impl F
 }
 
 /// A request's handler has returned or raised.
-fn over<'py>(
-    span: &Span<'py>,
-    response: Option<&Bound<'py, PyAny>>,
-    error: Option<&Bound<'py, PyAny>>,
-) {
+fn over<'py>(span: &Span<'py>, response: Option<&Bound<'py, PyAny>>, error: Option<&Bound<'py, PyAny>>) {
     server::answered(span);
     if let Some(error) = error {
         if span.is_recording() {
@@ -242,7 +237,8 @@ fn note_response<'py>(span: &Span<'py>, response: &Bound<'py, PyAny>) {
 
 fn is_streaming(response: &Bound<'_, PyAny>) -> bool {
     let py = response.py();
-    attribute(response, intern!(py, "streaming")).is_some_and(|streaming| quiet(py, streaming.is_truthy()) == Some(true))
+    attribute(response, intern!(py, "streaming"))
+        .is_some_and(|streaming| quiet(py, streaming.is_truthy()) == Some(true))
 }
 
 /// The span that a streamed response carries.

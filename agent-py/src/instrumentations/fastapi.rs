@@ -8,10 +8,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyString, PyType};
 
-use crate::http::asgi::{self, Server};
 use crate::breaker::Breaker;
-use crate::http::excluded_urls::ExcludedUrls;
 use crate::ffi::quiet;
+use crate::http::asgi::{self, Server};
+use crate::http::excluded_urls::ExcludedUrls;
 use crate::instrumentations::{Hook, Instrumentation, Target};
 use crate::objects::attribute;
 use crate::wrapper::{Call, Flight, HookResult};
@@ -57,7 +57,8 @@ pub fn excludes(call: &Call<'_>) -> bool {
     SERVER.excluded.contain(|| {
         let application = call.arg(0)?;
         let is_ours = |class: Bound<'_, PyAny>| {
-            let name = class.cast::<PyType>().ok().and_then(|class| quiet(class.py(), class.fully_qualified_name()));
+            let name =
+                class.cast::<PyType>().ok().and_then(|class| quiet(class.py(), class.fully_qualified_name()));
             name.is_some_and(|name| name.to_string_lossy() == "fastapi.applications.FastAPI")
         };
         if !application.get_type().mro().iter().any(is_ours) {

@@ -14,18 +14,18 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyAny, PyDict, PyList, PyString, PyTuple};
 
 use crate::breaker::Breaker;
-use crate::http::captured_headers::SERVER_RESPONSE;
 use crate::current::{self, Span};
-use crate::http::excluded_urls::ExcludedUrls;
 use crate::ffi::quiet;
 use crate::hook;
 use crate::http;
+use crate::http::captured_headers::SERVER_RESPONSE;
+use crate::http::excluded_urls::ExcludedUrls;
 use crate::http::server::{self, Text, failed, record};
+use crate::http::wsgi::Environ;
 use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::attribute;
 use crate::suppression::{self, Of};
 use crate::wrapper::{self, Call, HookResult};
-use crate::http::wsgi::Environ;
 
 /// The library.
 pub static LIBRARY: Instrumentation = Instrumentation {

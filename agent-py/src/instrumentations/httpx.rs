@@ -13,15 +13,15 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes, PyDict};
 
 use crate::breaker::Breaker;
-use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
 use crate::current::{self, Exit, Span, StoredSpan};
-use crate::http::excluded_urls::ExcludedUrls;
 use crate::ffi::{Held, quiet};
 use crate::http;
+use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
 use crate::http::client::{self, Answer};
+use crate::http::excluded_urls::ExcludedUrls;
+use crate::http::peer;
 use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::{attribute, text};
-use crate::http::peer;
 use crate::suppression::{self, Of};
 use crate::wrapper::{Call, Flight, HookResult};
 

@@ -174,7 +174,8 @@ fn decimal(number: i64, out: &mut Vec<u8>) {
 fn takes_headers(config: Option<&Bound<'_, PyDict>>) -> bool {
     let version = || {
         let py = config?.py();
-        let version = quiet(py, config?.get_item(intern!(py, "api_version")))??.cast_into::<PyTuple>().ok()?;
+        let version =
+            quiet(py, config?.get_item(intern!(py, "api_version")))??.cast_into::<PyTuple>().ok()?;
         let part = |at| quiet(py, version.get_item(at)).and_then(|part| quiet(py, part.extract::<u32>()));
         Some((part(0)?, part(1).unwrap_or(0)))
     };
@@ -188,7 +189,8 @@ fn with_context<'py>(
     headers: Option<Borrowed<'_, 'py, PyAny>>,
 ) -> PyResult<Option<Bound<'py, PyList>>> {
     let headers = headers.filter(|headers| !headers.is_none());
-    let Some(py) = settings::get().propagators.ne(&agent_core::propagation::Propagators::NONE).then(|| span.py())
+    let Some(py) =
+        settings::get().propagators.ne(&agent_core::propagation::Propagators::NONE).then(|| span.py())
     else {
         return Ok(None);
     };
@@ -332,13 +334,16 @@ fn poll(call: &mut Call<'_>) -> HookResult {
 fn received(call: &Call<'_>, start: clock::Ticks) {
     let py = call.py();
     let Some(consumer) = call.arg(0) else { return };
-    let batches = call.result().and_then(|result| result.cast::<PyDict>().ok().map(|batches| batches.to_owned()));
+    let batches =
+        call.result().and_then(|result| result.cast::<PyDict>().ok().map(|batches| batches.to_owned()));
     let brought = batches.as_ref().is_some_and(|batches| !batches.is_empty());
     let error = call.error().filter(|error| !exception::is_cancellation(error));
     if !brought && error.is_none() || suppression::suppressed(py, Of::Any) {
         return;
     }
-    let Some(span) = current::start(py, &POLL, &current::current(py)).filter(Span::is_recording) else { return };
+    let Some(span) = current::start(py, &POLL, &current::current(py)).filter(Span::is_recording) else {
+        return;
+    };
     span.with(|span| span.began_at(start));
     let config = config(&consumer);
     if let Some(error) = error {
@@ -423,7 +428,9 @@ fn message_context(record: &Bound<'_, PyAny>) -> (Option<RemoteContext>, Carried
         return (None, Carried::default());
     };
     for header in headers {
-        let Some(header) = quiet(py, header).and_then(|header| header.cast_into::<PyTuple>().ok()) else { break };
+        let Some(header) = quiet(py, header).and_then(|header| header.cast_into::<PyTuple>().ok()) else {
+            break;
+        };
         let name = quiet(py, header.get_item(0));
         let place = agent_core::propagation::HEADERS.iter().position(|known| Some(*known) == text(&name));
         if let Some(place) = place {

@@ -53,7 +53,11 @@ fn correlate(py: Python<'_>, fields: &Bound<'_, PyDict>) -> PyResult<()> {
 }
 
 fn set(fields: &Bound<'_, PyDict>, name: &Bound<'_, PyString>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-    if quiet(fields.py(), fields.contains(name)) == Some(false) { fields.set_item(name, value) } else { Ok(()) }
+    if quiet(fields.py(), fields.contains(name)) == Some(false) {
+        fields.set_item(name, value)
+    } else {
+        Ok(())
+    }
 }
 
 fn service_name(py: Python<'_>) -> Bound<'_, PyString> {

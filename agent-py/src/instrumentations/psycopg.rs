@@ -19,8 +19,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes, PyString};
 
 use crate::breaker::Breaker;
-use crate::database::composed;
 use crate::current::{self, Exit, Span, StoredSpan};
+use crate::database::composed;
 use crate::database::{self, DRIVER, Place};
 use crate::ffi::quiet;
 use crate::instrumentations::{Instrumentation, Target};
@@ -74,8 +74,8 @@ static CONNECTIONS: Remembered<Arc<Known>> = Remembered::new();
 fn with_known<R>(call: &Call<'_>, work: impl FnOnce(&Arc<Known>) -> R) -> Option<R> {
     let cursor = call.arg(0)?;
     let py = call.py();
-    let connection = attribute(&cursor, intern!(py, "_conn"))
-        .or_else(|| attribute(&cursor, intern!(py, "connection")))?;
+    let connection =
+        attribute(&cursor, intern!(py, "_conn")).or_else(|| attribute(&cursor, intern!(py, "connection")))?;
     CONNECTIONS.with(&connection, || read(&connection), work)
 }
 
@@ -341,9 +341,7 @@ fn stream(call: &mut Call<'_>) -> HookResult {
     let query = Query::new(call, Kind::Stream);
     call.proceed();
     let Some(rows) = call.result() else { return Ok(()) };
-    if let Some(followed) =
-        wrapper::follow_generator(py, &rows, || Arc::new(query), &LIBRARY.breaker)?
-    {
+    if let Some(followed) = wrapper::follow_generator(py, &rows, || Arc::new(query), &LIBRARY.breaker)? {
         call.replace_result(followed);
     }
     Ok(())
@@ -360,9 +358,7 @@ fn copy(call: &mut Call<'_>) -> HookResult {
     // The context manager that `contextlib` makes of a generator function: it stays what it is, its steps are followed.
     let Some(manager) = call.result() else { return Ok(()) };
     let Some(steps) = attribute(&manager, intern!(py, "gen")) else { return Ok(()) };
-    if let Some(followed) =
-        wrapper::follow_generator(py, &steps, || Arc::new(query), &LIBRARY.breaker)?
-    {
+    if let Some(followed) = wrapper::follow_generator(py, &steps, || Arc::new(query), &LIBRARY.breaker)? {
         manager.setattr(intern!(py, "gen"), followed)?;
     }
     Ok(())

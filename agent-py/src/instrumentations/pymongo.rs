@@ -276,7 +276,11 @@ fn take<'py>(call: &Call<'py>) -> Option<Span<'py>> {
     Some(found??.1.get(py))
 }
 
-fn id(request: i64, connection: &Bound<'_, PyAny>, number: Option<Borrowed<'_, '_, PyAny>>) -> Option<CommandId> {
+fn id(
+    request: i64,
+    connection: &Bound<'_, PyAny>,
+    number: Option<Borrowed<'_, '_, PyAny>>,
+) -> Option<CommandId> {
     let server = Server::of(connection)?;
     let mut hasher = DefaultHasher::new();
     server.host.to_str().ok()?.hash(&mut hasher);
@@ -380,7 +384,8 @@ fn write_error<'py>(reply: &Bound<'py, PyAny>) -> Option<Bound<'py, PyDict>> {
 fn set_error(span: &Span<'_>, error: &Bound<'_, PyDict>) -> bool {
     let py = error.py();
     let code = quiet(py, error.get_item(intern!(py, "code"))).flatten();
-    let Some(code) = code.and_then(|code| quiet(py, code.extract::<i64>())).map(|code| code.to_string()) else {
+    let Some(code) = code.and_then(|code| quiet(py, code.extract::<i64>())).map(|code| code.to_string())
+    else {
         return false;
     };
     let name = quiet(py, error.get_item(intern!(py, "codeName"))).flatten();
@@ -406,7 +411,8 @@ fn set_failure(span: &Span<'_>, failure: Option<&Bound<'_, PyAny>>, error: Optio
     // The exception that is being handled, unless a caller of the driver is handling another one.
     let said = objects::text(&kind);
     let full = error.map(exception::type_name);
-    let matching = full.as_deref().filter(|full| said.is_none_or(|said| full.rsplit('.').next() == Some(said)));
+    let matching =
+        full.as_deref().filter(|full| said.is_none_or(|said| full.rsplit('.').next() == Some(said)));
     let name = matching.or(said).unwrap_or("_OTHER");
     span.with(|span| exception::set_error(span, name, ""));
 }

@@ -14,13 +14,13 @@ use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
 use crate::breaker::Breaker;
-use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
 use crate::current::{self, Exit, Span};
-use crate::http::excluded_urls::ExcludedUrls;
 use crate::ffi::quiet;
 use crate::hook;
 use crate::http;
+use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
 use crate::http::client::{self, Answer, is_answered, is_open, next_resend, version_of_number};
+use crate::http::excluded_urls::ExcludedUrls;
 use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::{attribute, text};
 use crate::suppression::{self, Of};

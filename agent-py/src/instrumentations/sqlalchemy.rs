@@ -57,8 +57,12 @@ pub static LIBRARY: Instrumentation = Instrumentation {
         )
         .optional(),
         // What it asks a new server, whether one still answers, how transactions are isolated.
-        Target::call("sqlalchemy.engine.default", "DefaultDialect._assert_and_set_isolation_level", of_its_own)
-            .optional(),
+        Target::call(
+            "sqlalchemy.engine.default",
+            "DefaultDialect._assert_and_set_isolation_level",
+            of_its_own,
+        )
+        .optional(),
         Target::call("sqlalchemy.engine.default", "DefaultDialect.reset_isolation_level", of_its_own)
             .optional(),
         Target::call("sqlalchemy.engine.default", "DefaultDialect.initialize", of_its_own).optional(),
@@ -66,11 +70,23 @@ pub static LIBRARY: Instrumentation = Instrumentation {
         Target::call("sqlalchemy.dialects.mssql.base", "MSDialect.initialize", of_its_own).optional(),
         Target::call("sqlalchemy.dialects.mysql.base", "MySQLDialect.initialize", of_its_own).optional(),
         Target::call("sqlalchemy.dialects.oracle.base", "OracleDialect.initialize", of_its_own).optional(),
-        Target::call("sqlalchemy.dialects.oracle.cx_oracle", "OracleDialect_cx_oracle.initialize", of_its_own).optional(),
-        Target::call("sqlalchemy.dialects.postgresql._psycopg_common", "_PGDialect_common_psycopg.do_ping", of_its_own).optional(),
+        Target::call(
+            "sqlalchemy.dialects.oracle.cx_oracle",
+            "OracleDialect_cx_oracle.initialize",
+            of_its_own,
+        )
+        .optional(),
+        Target::call(
+            "sqlalchemy.dialects.postgresql._psycopg_common",
+            "_PGDialect_common_psycopg.do_ping",
+            of_its_own,
+        )
+        .optional(),
         Target::call("sqlalchemy.dialects.postgresql.base", "PGDialect.initialize", of_its_own).optional(),
-        Target::call("sqlalchemy.dialects.postgresql.psycopg", "PGDialect_psycopg.initialize", of_its_own).optional(),
-        Target::call("sqlalchemy.dialects.postgresql.psycopg2", "PGDialect_psycopg2.initialize", of_its_own).optional(),
+        Target::call("sqlalchemy.dialects.postgresql.psycopg", "PGDialect_psycopg.initialize", of_its_own)
+            .optional(),
+        Target::call("sqlalchemy.dialects.postgresql.psycopg2", "PGDialect_psycopg2.initialize", of_its_own)
+            .optional(),
     ],
 };
 
@@ -220,9 +236,9 @@ fn describe(call: &Call<'_>, span: &Span<'_>, kind: Kind) {
     };
     let context = context.filter(|context| !context.is_none());
     let size = parameters.as_ref().and_then(|parameters| length(parameters));
-    let known = call
-        .arg(0)
-        .and_then(|dialect| ENGINES.get(&dialect, || read(&dialect, context.map(|context| context.to_owned()))));
+    let known = call.arg(0).and_then(|dialect| {
+        ENGINES.get(&dialect, || read(&dialect, context.map(|context| context.to_owned())))
+    });
     let mut dialect = Dialect::Generic;
     if let Some(known) = &known {
         dialect = known.dialect;
@@ -235,7 +251,9 @@ fn describe(call: &Call<'_>, span: &Span<'_>, kind: Kind) {
     if let Some(Ok(sql)) = sql.as_ref().map(|sql| sql.cast::<PyString>()) {
         let parameterised = match kind {
             Kind::Many => true,
-            Kind::One => parameters.as_ref().is_some_and(|parameters| !parameters.is_none()) && size != Some(0),
+            Kind::One => {
+                parameters.as_ref().is_some_and(|parameters| !parameters.is_none()) && size != Some(0)
+            }
             Kind::NoParameters => false,
         };
         database::set_statement(span, &sql, dialect, parameterised);
@@ -297,9 +315,7 @@ fn answer_code(error: &Bound<'_, PyAny>, first: &Bound<'_, PyAny>) -> Option<Str
         "pymysql" | "MySQLdb" | "_mysql_exceptions" | "asyncmy" | "aiomysql" | "mariadb" | "pymssql" => {
             quiet(py, first.cast::<PyInt>().ok()?.extract::<i64>()).map(|code| code.to_string())
         }
-        "oracledb" | "cx_Oracle" => {
-            text(&attribute(first, intern!(py, "full_code"))).map(str::to_owned)
-        }
+        "oracledb" | "cx_Oracle" => text(&attribute(first, intern!(py, "full_code"))).map(str::to_owned),
         "pyodbc" => text(&Some(first.clone())).filter(|code| code.len() == 5).map(str::to_owned),
         _ => None,
     }

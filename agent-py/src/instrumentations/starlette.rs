@@ -10,11 +10,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict};
 
 use super::fastapi;
-use crate::http::asgi::{self, Server};
 use crate::breaker::Breaker;
 use crate::current::{self, Span, StoredSpan};
-use crate::http::excluded_urls::ExcludedUrls;
 use crate::ffi::{Held, quiet};
+use crate::http::asgi::{self, Server};
+use crate::http::excluded_urls::ExcludedUrls;
 use crate::instrumentations::{Hook, Instrumentation, Target};
 use crate::objects::attribute;
 use crate::suppression::{self, Of};
@@ -87,7 +87,8 @@ impl Flight for Background {
         let Some(span) = current::start(py, &BACKGROUND, &current::current(py)) else { return Ok(None) };
         if span.is_recording() {
             let function = self.function.bind(py);
-            let named = |name| attribute(&function, name).and_then(|name| quiet(py, name.extract::<String>()));
+            let named =
+                |name| attribute(&function, name).and_then(|name| quiet(py, name.extract::<String>()));
             if let Some(name) = named(intern!(py, "__qualname__")) {
                 let module = named(intern!(py, "__module__"));
                 span.with(|span| {

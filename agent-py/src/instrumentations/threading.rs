@@ -91,7 +91,8 @@ fn submit(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
     let Some(span) = current::current(py) else { return Ok(()) };
     let Some(function) = call.arg(1).map(|function| function.to_owned()) else { return Ok(()) };
-    let work = wrapper::wrap(&function, None, Some(Box::new(Work(Some(span.clone().store())))), &LIBRARY.breaker)?;
+    let work =
+        wrapper::wrap(&function, None, Some(Box::new(Work(Some(span.clone().store())))), &LIBRARY.breaker)?;
     // A worker thread that this call starts serves other work later: it inherits nothing.
     let _hidden = current::hide(py, Some(span));
     call.proceed_replacing(1, pyo3::intern!(py, "fn"), &work);

@@ -13,15 +13,15 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyMapping};
 
 use crate::breaker::Breaker;
-use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
 use crate::current::{self, Exit, Span};
-use crate::http::excluded_urls::ExcludedUrls;
 use crate::ffi::quiet;
 use crate::http;
+use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
 use crate::http::client::{self, Answer, version_of_number};
+use crate::http::excluded_urls::ExcludedUrls;
+use crate::http::peer;
 use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::{attribute, text};
-use crate::http::peer;
 use crate::suppression::{self, Of};
 use crate::wrapper::{Call, HookResult};
 
@@ -204,8 +204,7 @@ fn socket_of<'py>(response: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
 }
 
 fn answered(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
-    let number =
-        |name| attribute(response, name).and_then(|number| quiet(py, number.extract::<u16>()));
+    let number = |name| attribute(response, name).and_then(|number| quiet(py, number.extract::<u16>()));
     let code = number(intern!(py, "status"));
     let version = number(intern!(py, "version")).and_then(version_of_number);
     if let Some(headers) = CLIENT_RESPONSE.capture() {

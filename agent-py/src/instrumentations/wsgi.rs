@@ -9,9 +9,9 @@ use pyo3::prelude::*;
 use super::asgi;
 use crate::breaker::Breaker;
 use crate::http::excluded_urls::ExcludedUrls;
+use crate::http::wsgi;
 use crate::instrumentations::{Hook, Instrumentation, Target};
 use crate::wrapper::{self, Call, Flight, HookResult};
-use crate::http::wsgi;
 
 /// The library.
 pub static LIBRARY: Instrumentation = Instrumentation {

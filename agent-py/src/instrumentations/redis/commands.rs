@@ -138,9 +138,27 @@ fn fragment(operation: &str, text: &str) -> Fragment {
 /// Whether a command's first argument belongs to its name.
 fn has_subcommands(command: &str) -> bool {
     [
-        "ACL", "CLIENT", "CLUSTER", "COMMAND", "CONFIG", "DEBUG", "FT.CONFIG", "FT.CURSOR", "FUNCTION",
-        "HIMPORT", "JSON.DEBUG", "LATENCY", "MEMORY", "MODULE", "OBJECT", "PUBSUB", "SCRIPT", "SENTINEL",
-        "SLOWLOG", "XGROUP", "XINFO",
+        "ACL",
+        "CLIENT",
+        "CLUSTER",
+        "COMMAND",
+        "CONFIG",
+        "DEBUG",
+        "FT.CONFIG",
+        "FT.CURSOR",
+        "FUNCTION",
+        "HIMPORT",
+        "JSON.DEBUG",
+        "LATENCY",
+        "MEMORY",
+        "MODULE",
+        "OBJECT",
+        "PUBSUB",
+        "SCRIPT",
+        "SENTINEL",
+        "SLOWLOG",
+        "XGROUP",
+        "XINFO",
     ]
     .iter()
     .any(|name| command.eq_ignore_ascii_case(name))
@@ -210,7 +228,8 @@ pub fn queue<'py>(pipeline: &Bound<'py, PyAny>) -> Option<(Bound<'py, PyList>, b
     let py = pipeline.py();
     let is = |of: &Bound<'py, PyAny>, name| {
         // Of the same name there are methods elsewhere.
-        attribute(of, name).is_some_and(|value| value.cast_exact::<PyBool>().is_ok_and(|value| value.is_true()))
+        attribute(of, name)
+            .is_some_and(|value| value.cast_exact::<PyBool>().is_ok_and(|value| value.is_true()))
     };
     let strategy = attribute(pipeline, intern!(py, "_execution_strategy"));
     let (commands, transaction, watching) = match &strategy {

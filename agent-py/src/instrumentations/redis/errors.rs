@@ -29,9 +29,11 @@ pub fn failed(span: &Span<'_>, error: &Bound<'_, PyAny>) {
 
 /// Whether a class of that name is among those of an exception.
 fn is(error: &Bound<'_, PyAny>, class: &str) -> bool {
-    error.get_type().mro().iter().any(|of| {
-        of.cast::<PyType>().is_ok_and(|of| quiet(of.py(), of.name()).is_some_and(|n| n == class))
-    })
+    error
+        .get_type()
+        .mro()
+        .iter()
+        .any(|of| of.cast::<PyType>().is_ok_and(|of| quiet(of.py(), of.name()).is_some_and(|n| n == class)))
 }
 
 /// The prefix that the server's answer began with. The library takes the known ones off the message.
@@ -52,8 +54,20 @@ fn code(error: &Bound<'_, PyAny>) -> Option<String> {
         ("TryAgainError", "TRYAGAIN"),
     ];
     const KNOWN: [&str; 14] = [
-        "BUSY", "BUSYGROUP", "BUSYKEY", "INVALIDOBJ", "IOERR", "MISCONF", "NOAUTH", "NOGROUP", "NOPROTO",
-        "NOREPLICAS", "UNBLOCKED", "UNKILLABLE", "WRONGPASS", "WRONGTYPE",
+        "BUSY",
+        "BUSYGROUP",
+        "BUSYKEY",
+        "INVALIDOBJ",
+        "IOERR",
+        "MISCONF",
+        "NOAUTH",
+        "NOGROUP",
+        "NOPROTO",
+        "NOREPLICAS",
+        "UNBLOCKED",
+        "UNKILLABLE",
+        "WRONGPASS",
+        "WRONGTYPE",
     ];
     let py = error.py();
     // Newer releases keep it.
