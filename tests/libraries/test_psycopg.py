@@ -173,12 +173,12 @@ def attempt(call):
     except BaseException as error:
         show(type(error).__name__, getattr(error, "sqlstate", None), error.__traceback__.tb_next is not None)
 cursor = db.cursor()
-cursor.execute("insert into t values (%s)", (4711,))
+cursor.execute("insert into t values (%s)", (471147114,))
 for call in (
-    lambda: cursor.execute("insert into t values (4711)"),
+    lambda: cursor.execute("insert into t values (471147114)"),
     lambda: db.execute("select * from nowhere"),
-    lambda: cursor.executemany("insert into t values (%s)", [(4711,)]),
-    lambda: list(cursor.stream("selec 4711")),
+    lambda: cursor.executemany("insert into t values (%s)", [(471147114,)]),
+    lambda: list(cursor.stream("selec 471147114")),
     lambda: cursor.copy("copy nowhere from stdin").__enter__(),
     lambda: cursor.execute("select %s", object()),
     lambda: cursor.execute("select %s"),
@@ -203,7 +203,7 @@ def test_errors_carry_the_sqlstate_and_fail_as_without_us(pg: Run, python: Pytho
     assert [span["error.type"] for span in spans[:5]] == codes[:5]
     assert {(span.status, span.status_message) for span in spans} == {("error", "")}
     assert all(span.events == [] for span in spans)
-    assert "4711" not in repr([span.raw for span in spans])
+    assert "471147114" not in repr([span.raw for span in spans])
     assert spans[-1]["error.type"] == "psycopg.OperationalError"
 
 

@@ -59,9 +59,14 @@ macro_rules! held {
         /// As the function of the C API of that name.
         #[inline]
         pub unsafe fn $name($($arg: $of),*) -> $gives {
+            // Called by its name, it would be pyo3-ffi's function of that name after link-time optimisation, which is
+            // said never to unwind: no place to hold a thread would be left. A volatile read has no name.
+            static TARGET: unsafe extern "C-unwind" fn($($of),*) -> $gives = unwinding::$target;
+            // SAFETY: a static of this type.
+            let target = unsafe { std::ptr::read_volatile(&raw const TARGET) };
             let hold = Hold;
             // SAFETY: by this function's contract.
-            let result = unsafe { unwinding::$target($($arg),*) };
+            let result = unsafe { target($($arg),*) };
             std::mem::forget(hold);
             result
         }
