@@ -15,6 +15,7 @@ use crate::http::asgi::Server;
 use crate::http::excluded_urls::ExcludedUrls;
 use crate::instrumentations::{Hook, Instrumentation, Target};
 use crate::objects::attribute;
+use crate::settings;
 use crate::wrapper::{self, Call, Flight, HookResult};
 
 /// The library.
@@ -74,7 +75,9 @@ impl Flight for Shutdown {
         _span: Option<&Span<'_>>,
         _outcome: Result<&Bound<'_, PyAny>, &Bound<'_, PyAny>>,
     ) -> HookResult {
-        py.detach(|| exporters::global::flush(FLUSH));
+        if settings::get().delivery.sigterm_flush {
+            py.detach(|| exporters::global::flush(FLUSH));
+        }
         Ok(())
     }
 }
