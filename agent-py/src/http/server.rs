@@ -8,12 +8,17 @@ use std::sync::atomic::Ordering;
 use agent_core::redact;
 use agent_core::semconv;
 use agent_core::span::{ActiveSpan, Parent, SpanKind, SpanSpec};
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyAny;
 
 use crate::current::{self, Span};
 use crate::exception;
+use crate::ffi::quiet;
 use crate::http::{self, Incoming, Method};
+use crate::objects::attribute;
 use crate::old_names;
+use crate::wrapper;
 
 /// A header or a part of the URL.
 #[derive(Clone, Copy)]
@@ -313,6 +318,19 @@ pub fn set_route(span: &Span<'_>, method: Option<&str>, root: Option<Text<'_>>, 
         }
         span.str_with(&semconv::HTTP_ROUTE, append);
     });
+}
+
+/// Whether a framework's hook makes this application's spans: the server that calls it then need not. Asked once, when
+/// a server has found its application.
+pub fn is_hooked(application: &Bound<'_, PyAny>) -> bool {
+    let py = application.py();
+    application.get_type().mro().iter().any(|class| {
+        let Some(names) = attribute(&class, intern!(py, "__dict__")) else { return false };
+        // Flask's hook is one call further in.
+        [intern!(py, "__call__"), intern!(py, "wsgi_app")]
+            .into_iter()
+            .any(|name| quiet(py, names.get_item(name)).is_some_and(|found| wrapper::is_wrapper(&found)))
+    })
 }
 
 /// Adds the exception's event, once.

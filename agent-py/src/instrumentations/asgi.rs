@@ -13,6 +13,7 @@ use crate::breaker::Breaker;
 use crate::current::{Span, StoredSpan};
 use crate::http::asgi::Server;
 use crate::http::excluded_urls::ExcludedUrls;
+use crate::http::server;
 use crate::instrumentations::{Hook, Instrumentation, Target};
 use crate::objects::attribute;
 use crate::settings;
@@ -100,7 +101,11 @@ fn load(call: &mut Call<'_>) -> HookResult {
         return Ok(());
     }
     let loaded = intern!(py, "loaded_app");
-    if let Some(application) = attribute(&config, loaded).filter(|found| !wrapper::is_wrapper(found)) {
+    let application = attribute(&config, loaded);
+    // Uvicorn may have put middleware of its own around it: then this span is the outer one.
+    if let Some(application) =
+        application.filter(|found| !wrapper::is_wrapper(found) && !server::is_hooked(found))
+    {
         config.setattr(loaded, wrapper::wrap_async(&application, self::application, &LIBRARY.breaker)?)?;
     }
     Ok(())

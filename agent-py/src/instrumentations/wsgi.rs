@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use super::asgi;
 use crate::breaker::Breaker;
 use crate::http::excluded_urls::ExcludedUrls;
-use crate::http::wsgi;
+use crate::http::{server, wsgi};
 use crate::instrumentations::{Hook, Instrumentation, Target};
 use crate::wrapper::{self, Call, Flight, HookResult};
 
@@ -38,7 +38,7 @@ static EXCLUDED: ExcludedUrls = ExcludedUrls::of("wsgi");
 fn found(call: &mut Call<'_>) -> HookResult {
     call.proceed();
     let wrapped = match call.result() {
-        Some(application) if application.is_callable() && !wrapper::is_wrapper(&application) => {
+        Some(application) if application.is_callable() && !is_known(&application) => {
             wrapper::wrap_async(&application, application_called, &LIBRARY.breaker)?
         }
         _ => return Ok(()),
@@ -47,10 +47,14 @@ fn found(call: &mut Call<'_>) -> HookResult {
     Ok(())
 }
 
+fn is_known(application: &Bound<'_, PyAny>) -> bool {
+    wrapper::is_wrapper(application) || server::is_hooked(application)
+}
+
 fn wrapper_made(call: &mut Call<'_>) -> HookResult {
     let name = intern!(call.py(), "app");
     let application = call.argument(1, name).map(|application| application.to_owned());
-    if let Some(application) = application.filter(|application| !wrapper::is_wrapper(application)) {
+    if let Some(application) = application.filter(|application| !is_known(application)) {
         let application = wrapper::wrap_async(&application, application_called, &LIBRARY.breaker)?;
         call.proceed_replacing(1, name, &application);
     }
