@@ -88,6 +88,26 @@ pub fn application(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
     SERVER.serve(call, 0)
 }
 
+/// Whether a framework's hook makes its spans, below what middleware of its own uvicorn has put around it.
+fn is_hooked(application: &Bound<'_, PyAny>) -> bool {
+    let py = application.py();
+    let mut inner = application.clone();
+    // There are three kinds, each at most once.
+    for _ in 0..4 {
+        let module = attribute(inner.get_type().as_any(), intern!(py, "__module__"));
+        let own = module.is_some_and(|module| {
+            module
+                .cast::<PyString>()
+                .is_ok_and(|name| name.to_string_lossy().starts_with("uvicorn.middleware."))
+        });
+        match attribute(&inner, intern!(py, "app")).filter(|_| own) {
+            Some(app) => inner = app,
+            None => break,
+        }
+    }
+    server::is_hooked(&inner)
+}
+
 /// The configuration has found the application that its protocols are going to call.
 fn load(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
@@ -102,10 +122,7 @@ fn load(call: &mut Call<'_>) -> HookResult {
     }
     let loaded = intern!(py, "loaded_app");
     let application = attribute(&config, loaded);
-    // Uvicorn may have put middleware of its own around it: then this span is the outer one.
-    if let Some(application) =
-        application.filter(|found| !wrapper::is_wrapper(found) && !server::is_hooked(found))
-    {
+    if let Some(application) = application.filter(|found| !wrapper::is_wrapper(found) && !is_hooked(found)) {
         config.setattr(loaded, wrapper::wrap_async(&application, self::application, &LIBRARY.breaker)?)?;
     }
     Ok(())
