@@ -43,9 +43,14 @@ pub fn imported<'py>(py: Python<'py>, module: &str) -> PyResult<Option<Bound<'py
     Ok((!initializing).then_some(found))
 }
 
-fn modules(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    let sys = PyModule::import(py, intern!(py, "sys"))?;
-    Ok(sys.getattr(intern!(py, "modules"))?.cast_into::<PyDict>()?)
+/// `sys.modules`. Looked up once: an import statement's way to `sys` is long, and every target asks at start-up.
+pub fn modules<'py>(py: Python<'py>) -> PyResult<&'py Bound<'py, PyDict>> {
+    static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    let modules = MODULES.get_or_try_init(py, || {
+        let sys = PyModule::import(py, intern!(py, "sys"))?;
+        PyResult::Ok(sys.getattr(intern!(py, "modules"))?.cast_into::<PyDict>()?.unbind())
+    })?;
+    Ok(modules.bind(py))
 }
 
 /// Registers a hook for a module's name. Runs it at once where the module is already there.

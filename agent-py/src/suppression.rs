@@ -3,10 +3,10 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyAny, PyDict};
 
 use crate::ffi::{quiet, variable_value};
+use crate::hook;
 use crate::objects::attribute;
 
 /// What is about to be traced.
@@ -21,13 +21,8 @@ pub enum Of {
 /// Whether the context in force says that no span is to be made.
 #[inline]
 pub fn suppressed(py: Python<'_>, of: Of) -> bool {
-    static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
-    let modules = MODULES.get_or_try_init(py, || {
-        let sys = PyModule::import(py, intern!(py, "sys"))?;
-        PyResult::Ok(sys.getattr(intern!(py, "modules"))?.cast_into::<PyDict>()?.unbind())
-    });
-    let Some(modules) = quiet(py, modules) else { return false };
-    match modules.bind(py).get_item(intern!(py, "opentelemetry.context")) {
+    let Some(modules) = quiet(py, hook::modules(py)) else { return false };
+    match modules.get_item(intern!(py, "opentelemetry.context")) {
         Ok(None) => false,
         found => quiet(py, found).flatten().is_some_and(|module| asked(&module, of).unwrap_or(false)),
     }
