@@ -36,6 +36,7 @@ struct Block {
 
 static TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
 
+// SAFETY: called by the interpreter alone, as a function of the fastcall kind: attached, `count` arguments.
 unsafe extern "C" fn make(
     _module: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
@@ -80,6 +81,7 @@ unsafe extern "C" fn make(
     }
 }
 
+// SAFETY: called by the interpreter alone, as a method of `Block`: attached, on a live block.
 unsafe extern "C" fn enter(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: method: attached, a block.
     unsafe {
@@ -133,6 +135,7 @@ impl Block {
     }
 }
 
+// SAFETY: called by the interpreter alone, as a method of `Block`: attached, on a live block.
 unsafe extern "C" fn exit(
     object: *mut ffi::PyObject,
     args: *mut *mut ffi::PyObject,
@@ -159,6 +162,7 @@ unsafe extern "C" fn exit(
     }
 }
 
+// SAFETY: called by the interpreter alone, once, when the last reference to a block is gone.
 unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     let this: *mut Block = object.cast();
     // SAFETY: called once with the last reference gone, attached. Spans run no Python code when they go.

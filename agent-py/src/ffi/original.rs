@@ -24,7 +24,7 @@ impl Drop for Hold {
 mod unwinding {
     use super::{PyObject, PySendResult};
 
-    // As pyo3-ffi declares them, except that they may unwind.
+    // SAFETY: as pyo3-ffi declares them, except that they may unwind.
     unsafe extern "C-unwind" {
         pub fn PyObject_Vectorcall(
             callable: *mut PyObject,

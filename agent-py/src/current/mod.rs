@@ -3,10 +3,16 @@
 //! The object holds an [`ActiveSpan`] and no reference to anything of the application. A few dozen objects are kept
 //! for reuse with their buffers, so that a span costs no allocation.
 
+#[cfg_attr(Py_GIL_DISABLED, path = "free_none.rs")]
+mod free;
+mod note;
+
+pub use note::Note;
+
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering};
 
 use agent_core::local;
 use agent_core::span::{ActiveSpan, Parent, SpanSpec};
@@ -37,54 +43,6 @@ struct SpanObject {
     span: UnsafeCell<ActiveSpan>,
 }
 
-/// What hooks of one library tell each other through the span that is in force.
-#[derive(Debug)]
-pub struct Note {
-    /// The address of what a server span serves (a WSGI stream, the header list of an ASGI scope), so that an inner
-    /// layer of the same request can tell; 0 where there is none.
-    pub subject: AtomicUsize,
-    /// The response's status code, or 0.
-    pub status: AtomicU16,
-    /// The ordinal of the next request that is sent again because of this one's answer (a redirect), or 0.
-    pub resends: AtomicU16,
-    /// How often the same request was sent before this one.
-    pub sent_before: AtomicU16,
-    /// Whether the response's head is there.
-    pub answered: AtomicBool,
-    /// Whether the body is still to be made.
-    pub streamed: AtomicBool,
-    /// Whether an exception is recorded.
-    pub failed: AtomicBool,
-    /// Whether `http.route` is set.
-    pub routed: AtomicBool,
-    /// Whether the server's name is set, which an inner layer may know better.
-    pub addressed: AtomicBool,
-    /// Whether the peer's address is set.
-    pub peered: AtomicBool,
-    /// Whether a server's hook made it, so that a framework's may take it over.
-    pub bare: AtomicBool,
-    outer: AtomicPtr<SpanObject>,
-}
-
-impl Note {
-    const fn new() -> Self {
-        Self {
-            subject: AtomicUsize::new(0),
-            status: AtomicU16::new(0),
-            resends: AtomicU16::new(0),
-            sent_before: AtomicU16::new(0),
-            answered: AtomicBool::new(false),
-            streamed: AtomicBool::new(false),
-            failed: AtomicBool::new(false),
-            routed: AtomicBool::new(false),
-            addressed: AtomicBool::new(false),
-            peered: AtomicBool::new(false),
-            bare: AtomicBool::new(false),
-            outer: AtomicPtr::new(ptr::null_mut()),
-        }
-    }
-}
-
 static TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
 static VARIABLE: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
 static RESET_FAILED: AtomicU64 = AtomicU64::new(0);
@@ -97,53 +55,7 @@ pub fn reset_failures() -> u64 {
 /// Buffers beyond this are not kept for the next span.
 const KEEP_BYTES: usize = 4096;
 
-/// Objects kept for reuse. With the GIL only its holder touches the list; without, there is none.
-#[cfg(not(Py_GIL_DISABLED))]
-mod free {
-    use super::{AtomicPtr, Ordering, SpanObject, ptr};
-    use std::sync::atomic::AtomicUsize;
-
-    static HEAD: AtomicPtr<SpanObject> = AtomicPtr::new(ptr::null_mut());
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-
-    #[inline]
-    pub fn pop() -> *mut SpanObject {
-        let head = HEAD.load(Ordering::Relaxed);
-        if !head.is_null() {
-            // SAFETY: a kept object is owned by the list alone; the GIL serialises us.
-            HEAD.store(unsafe { (*head).next }, Ordering::Relaxed);
-            COUNT.store(COUNT.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
-        }
-        head
-    }
-
-    #[inline]
-    pub fn push(object: *mut SpanObject) -> bool {
-        let count = COUNT.load(Ordering::Relaxed);
-        if count >= 64 {
-            return false;
-        }
-        // SAFETY: the object's last reference is gone: it is ours; the GIL serialises us.
-        unsafe { (*object).next = HEAD.load(Ordering::Relaxed) };
-        HEAD.store(object, Ordering::Relaxed);
-        COUNT.store(count + 1, Ordering::Relaxed);
-        true
-    }
-}
-
-#[cfg(Py_GIL_DISABLED)]
-mod free {
-    use super::{SpanObject, ptr};
-
-    pub fn pop() -> *mut SpanObject {
-        ptr::null_mut()
-    }
-
-    pub fn push(_object: *mut SpanObject) -> bool {
-        false
-    }
-}
-
+// SAFETY: called by the interpreter alone, once, when the last reference to a span object is gone.
 unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     let this: *mut SpanObject = object.cast();
     // SAFETY: called once, with the last reference gone and the GIL held. The object is then either kept by the free

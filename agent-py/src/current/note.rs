@@ -1,0 +1,54 @@
+//! What a span object carries beside its span.
+
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicUsize};
+
+use super::SpanObject;
+
+/// What hooks of one library tell each other through the span that is in force.
+#[derive(Debug)]
+pub struct Note {
+    /// The address of what a server span serves (a WSGI stream, the header list of an ASGI scope), so that an inner
+    /// layer of the same request can tell; 0 where there is none.
+    pub subject: AtomicUsize,
+    /// The response's status code, or 0.
+    pub status: AtomicU16,
+    /// The ordinal of the next request that is sent again because of this one's answer (a redirect), or 0.
+    pub resends: AtomicU16,
+    /// How often the same request was sent before this one.
+    pub sent_before: AtomicU16,
+    /// Whether the response's head is there.
+    pub answered: AtomicBool,
+    /// Whether the body is still to be made.
+    pub streamed: AtomicBool,
+    /// Whether an exception is recorded.
+    pub failed: AtomicBool,
+    /// Whether `http.route` is set.
+    pub routed: AtomicBool,
+    /// Whether the server's name is set, which an inner layer may know better.
+    pub addressed: AtomicBool,
+    /// Whether the peer's address is set.
+    pub peered: AtomicBool,
+    /// Whether a server's hook made it, so that a framework's may take it over.
+    pub bare: AtomicBool,
+    pub(super) outer: AtomicPtr<SpanObject>,
+}
+
+impl Note {
+    pub(super) const fn new() -> Self {
+        Self {
+            subject: AtomicUsize::new(0),
+            status: AtomicU16::new(0),
+            resends: AtomicU16::new(0),
+            sent_before: AtomicU16::new(0),
+            answered: AtomicBool::new(false),
+            streamed: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            routed: AtomicBool::new(false),
+            addressed: AtomicBool::new(false),
+            peered: AtomicBool::new(false),
+            bare: AtomicBool::new(false),
+            outer: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+}
