@@ -67,6 +67,5 @@ fn load(py: Python<'_>) -> PyResult<()> {
     }
     agent_core::clock::init();
     diagnostics::uptime_seconds();
-    current::init(py)?;
-    wrapper::init(py)
+    current::init(py)
 }

@@ -270,6 +270,35 @@ def test_requests_that_a_response_hook_makes_are_children(program: Run) -> None:
     assert "http.request.resend_count" not in inner.attributes
 
 
+@on_oldest_and_newest
+def test_the_application_s_request_stays_as_it_made_it(
+    program: Run, upstream: Upstream, python: Python
+) -> None:
+    code = """
+        import requests
+        own = {"TraceParent": "mine", "baggage": "a=1", "X-Own": "1"}
+        response = requests.get(URL + "/redirect/1", headers=own)
+        for answer in (*response.history, response):
+            sent = answer.request.headers
+            show([sent.get(name) for name in ("traceparent", "tracestate", "x-own")])
+    """
+    result = program(code, python=python)
+    assert result.shown == [["mine", None, "1"]] * 2
+    assert [received.span_id for received in upstream.received] == [span.span_id for span in clients(result)]
+    # Replaced, not joined; what the span does not carry is the application's.
+    assert not any("mine" in received.headers["traceparent"] for received in upstream.received)
+    assert [received.headers["baggage"] for received in upstream.received] == ["a=1"] * 2
+
+
+def test_without_our_hook_in_urllib3_the_header_goes_with_the_request(
+    program: Run, upstream: Upstream
+) -> None:
+    code = "import requests; requests.get(URL + '/x')"
+    result = program(code, env={"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "urllib3"})
+    [span] = clients(result)
+    assert [received.span_id for received in upstream.received] == [span.span_id]
+
+
 def test_a_mounted_adapter_that_is_no_http_adapter_is_traced(program: Run) -> None:
     code = """
         import io, requests

@@ -162,6 +162,31 @@ def test_the_application_s_headers_are_never_written_to(
     ]
 
 
+def test_a_connection_with_an_end_of_its_own_gets_the_header_as_every_other(
+    program: Run, upstream: Upstream
+) -> None:
+    code = """
+        import http.client, urllib3
+        class Own(urllib3.connection.HTTPConnection):
+            def endheaders(self, message_body=None, *, encode_chunked=False):
+                self._send_output(message_body, encode_chunked=encode_chunked)
+                self._HTTPConnection__state = "Request-sent"
+        pool = urllib3.HTTPConnectionPool("127.0.0.1", PORT)
+        pool.ConnectionCls = Own
+        show(pool.request("GET", "/x", headers={"traceparent": "mine"}).status)
+        plain = http.client.HTTPConnection("127.0.0.1", PORT)
+        plain.request("GET", "/plain", headers={"traceparent": "mine"})
+        show(plain.getresponse().status)
+    """
+    code = "\n".join(line[8:] for line in code.splitlines())
+    result = program(f"PORT = {upstream.port}\n{code}")
+    assert result.shown == [200, 200]
+    [span] = clients(result)
+    by_urllib3, plain = (received.headers["traceparent"] for received in upstream.received)
+    assert by_urllib3.startswith(f"00-{span.trace_id}-{span.span_id}-")
+    assert plain == "mine"
+
+
 def test_where_requests_makes_the_span_it_has_the_peer_and_there_is_no_other(
     program: Run, upstream: Upstream
 ) -> None:

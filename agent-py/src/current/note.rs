@@ -31,6 +31,10 @@ pub struct Note {
     pub peered: AtomicBool,
     /// Whether a server's hook made it, so that a framework's may take it over.
     pub bare: AtomicBool,
+    /// Whether the headers that carry it are left to a layer further in.
+    pub pending: AtomicBool,
+    /// The address of the connection whose next head is to carry it, or 0.
+    pub connection: AtomicUsize,
     pub(super) outer: AtomicPtr<SpanObject>,
 }
 
@@ -48,6 +52,8 @@ impl Note {
             addressed: AtomicBool::new(false),
             peered: AtomicBool::new(false),
             bare: AtomicBool::new(false),
+            pending: AtomicBool::new(false),
+            connection: AtomicUsize::new(0),
             outer: AtomicPtr::new(ptr::null_mut()),
         }
     }

@@ -10,7 +10,7 @@ mod typedef;
 pub use held::Held;
 pub use original::{call_application, iter_send, vectorcall, vectorcall_method};
 pub use raised::{Raised, discard, quiet};
-pub use typedef::{TypeSpec, fastcall, member, method, slot};
+pub use typedef::{LazyType, TypeSpec, fastcall, member, method, slot};
 
 use pyo3::ffi::{PyObject, PyTypeObject};
 use pyo3::{Bound, PyAny, ffi};

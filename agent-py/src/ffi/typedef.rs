@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, c_int, c_uint, c_void};
 use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -39,6 +40,58 @@ pub const fn fastcall(name: &'static CStr, function: ffi::PyCFunctionFast) -> ff
         ml_meth: ffi::PyMethodDefPointer { PyCFunctionFast: function },
         ml_flags: ffi::METH_FASTCALL,
         ml_doc: ptr::null(),
+    }
+}
+
+/// A heap type that is made when its first object is: a process that traces nothing has none of them.
+pub struct LazyType {
+    made: AtomicPtr<ffi::PyTypeObject>,
+    make: fn(Python<'_>) -> PyResult<*mut ffi::PyTypeObject>,
+}
+
+impl LazyType {
+    /// One that `make` makes.
+    pub const fn new(make: fn(Python<'_>) -> PyResult<*mut ffi::PyTypeObject>) -> Self {
+        Self { made: AtomicPtr::new(ptr::null_mut()), make }
+    }
+
+    /// Whether an object is of exactly this type.
+    #[inline]
+    pub fn is_of(&self, object: &Bound<'_, PyAny>) -> bool {
+        object.get_type_ptr() == self.peek()
+    }
+
+    /// The type; null before it is made.
+    #[inline]
+    pub fn peek(&self) -> *mut ffi::PyTypeObject {
+        self.made.load(Ordering::Acquire)
+    }
+
+    /// An object of it, its own fields all zero; an owned reference.
+    #[inline]
+    pub fn allocate(&self, py: Python<'_>) -> PyResult<*mut ffi::PyObject> {
+        let mut of = self.peek();
+        if of.is_null() {
+            of = self.create(py)?;
+        }
+        // SAFETY: attached; a ready type.
+        let object = unsafe { ffi::PyType_GenericAlloc(of, 0) };
+        if object.is_null() { Err(PyErr::fetch(py)) } else { Ok(object) }
+    }
+
+    #[cold]
+    fn create(&self, py: Python<'_>) -> PyResult<*mut ffi::PyTypeObject> {
+        let made = (self.make)(py)?;
+        let first = self.made.compare_exchange(ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire);
+        Ok(match first {
+            Ok(_) => made,
+            Err(first) => {
+                // Another thread was first.
+                // SAFETY: attached; our own reference to a type that nobody has seen.
+                unsafe { ffi::Py_DECREF(made.cast()) };
+                first
+            }
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod asgi;
 pub mod captured_headers;
 pub mod client;
+pub mod connection;
 pub mod excluded_urls;
 pub mod peer;
 pub mod server;
@@ -15,6 +16,7 @@ use agent_core::context::{Carried, RemoteContext};
 use agent_core::propagation::w3c;
 use agent_core::semconv;
 use agent_core::span::ActiveSpan;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes, PyString};
 
@@ -164,13 +166,9 @@ impl Incoming {
     }
 }
 
-/// Writes a span's context as headers: calls `put` with each name and value.
+/// Calls `put` with each header that carries a span's context: the name's place in [`HEADERS`](agent_core::propagation::HEADERS), and the value.
 #[inline]
-pub fn inject<'py>(
-    py: Python<'py>,
-    span: &Span<'py>,
-    mut put: impl FnMut(&Bound<'py, PyString>, Bound<'py, PyAny>) -> PyResult<()>,
-) -> PyResult<()> {
+pub fn each_header(span: &Span<'_>, mut put: impl FnMut(usize, &str) -> PyResult<()>) -> PyResult<()> {
     let propagators = settings::get().propagators;
     let Some((context, carried)) = span.with(|span| {
         let context = RemoteContext { trace_id: span.trace_id, span_id: span.span_id, flags: span.flags };
@@ -180,18 +178,34 @@ pub fn inject<'py>(
     };
     if propagators.trace_context() {
         let header = w3c::write_trace_parent(&context);
-        let text = std::str::from_utf8(&header).unwrap_or_default();
-        put(pyo3::intern!(py, "traceparent"), PyString::new(py, text).into_any())?;
+        put(0, std::str::from_utf8(&header).unwrap_or_default())?;
     }
     if let Some(carried) = carried {
         if propagators.trace_context() && !carried.trace_state.is_empty() {
-            put(pyo3::intern!(py, "tracestate"), PyString::new(py, &carried.trace_state).into_any())?;
+            put(1, &carried.trace_state)?;
         }
         if propagators.baggage() && !carried.baggage.is_empty() {
-            put(pyo3::intern!(py, "baggage"), PyString::new(py, &carried.baggage).into_any())?;
+            put(2, &carried.baggage)?;
         }
     }
     Ok(())
+}
+
+/// As [`each_header`], with objects.
+#[inline]
+pub fn inject<'py>(
+    py: Python<'py>,
+    span: &Span<'py>,
+    mut put: impl FnMut(&Bound<'py, PyString>, Bound<'py, PyAny>) -> PyResult<()>,
+) -> PyResult<()> {
+    each_header(span, |at, value| {
+        let name = match at {
+            0 => intern!(py, "traceparent"),
+            1 => intern!(py, "tracestate"),
+            _ => intern!(py, "baggage"),
+        };
+        put(name, PyString::new(py, value).into_any())
+    })
 }
 
 /// A header's value as its library has it.

@@ -1,12 +1,19 @@
 //! The peer of a connection (`network.peer.address`, `network.peer.port`), read once for each connection.
 //!
-//! What it is read from is a socket or stream of the application, of which only a weak reference is kept.
+//! What it is read from is a socket or stream of the application, of which only a weak reference is kept. Where it has a
+//! file descriptor the system is asked directly: Python's own `getpeername` lets go of the GIL.
+#![expect(unsafe_code, reason = "the descriptor is the application's")]
 
+use std::io::Write;
+use std::mem::ManuallyDrop;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{FromRawFd, RawFd};
 use std::sync::{Arc, Mutex};
 
 use agent_core::fragment::Fragment;
 use agent_core::semconv;
 use agent_core::span::ActiveSpan;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
@@ -26,13 +33,14 @@ struct Seen {
     peer: Arc<Fragment>,
 }
 
-/// Sets the peer of `connection`, which `read` gives as `getpeername()` does where it is not known yet. `again` says
-/// that the span may have one, of an earlier attempt.
+/// Sets the peer of `connection`. Where it is not known yet, its `socket` is asked, if it has one in reach; else `read`
+/// gives it as `getpeername()` does. `again` says that the span may have one, of an earlier attempt.
 #[inline]
 pub fn set<'py>(
     span: &Span<'py>,
     connection: &Bound<'py, PyAny>,
     again: bool,
+    socket: impl FnOnce() -> Option<Bound<'py, PyAny>>,
     read: impl FnOnce() -> Option<Bound<'py, PyAny>>,
 ) {
     if again {
@@ -52,7 +60,7 @@ pub fn set<'py>(
         span.with(|span| span.append(&found.peer));
         return;
     }
-    set_new(span, connection, place, read);
+    set_new(span, connection, place, socket, read);
 }
 
 #[cold]
@@ -60,11 +68,24 @@ fn set_new<'py>(
     span: &Span<'py>,
     connection: &Bound<'py, PyAny>,
     place: usize,
+    socket: impl FnOnce() -> Option<Bound<'py, PyAny>>,
     read: impl FnOnce() -> Option<Bound<'py, PyAny>>,
 ) {
     let py = connection.py();
-    let Some(name) = read() else { return };
-    let peer = Arc::new(Fragment::new(|span| describe(span, &name)));
+    let peer = match socket().and_then(|socket| address_of(&socket)) {
+        Some(address) => Fragment::new(|span| {
+            span.str_with(&semconv::NETWORK_PEER_ADDRESS, |out| {
+                // Nothing fails in writing to memory.
+                let _ = write!(out, "{}", address.ip());
+            });
+            span.int(&semconv::NETWORK_PEER_PORT, i64::from(address.port()));
+        }),
+        None => {
+            let Some(name) = read() else { return };
+            Fragment::new(|span| describe(span, &name))
+        }
+    };
+    let peer = Arc::new(peer);
     span.with(|span| span.append(&peer));
     let Some(alive) = quiet(py, PyWeakrefReference::new(connection)) else { return };
     let fresh = Seen { address: connection.as_ptr() as usize, alive: alive.unbind(), peer };
@@ -76,6 +97,18 @@ fn set_new<'py>(
     });
     // Not by its own drop, which would wait until pyo3 is next entered by a way it knows.
     drop(replaced.map(|old| old.alive.into_bound(py)));
+}
+
+/// Where a socket's other end is, if that is on the internet.
+fn address_of(socket: &Bound<'_, PyAny>) -> Option<SocketAddr> {
+    let py = socket.py();
+    let descriptor = quiet(py, socket.call_method0(intern!(py, "fileno")))?;
+    let descriptor = quiet(py, descriptor.extract::<RawFd>()).filter(|descriptor| *descriptor >= 0)?;
+    // SAFETY: never dropped, so never closed; only `getpeername` is called on it, which answers with an error for
+    // whatever is no socket. No other thread can close the descriptor and have it given out again meanwhile without
+    // being a thread that misuses the socket under its owner.
+    let stream = ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(descriptor) });
+    stream.peer_addr().ok()
 }
 
 /// A socket's name: host and port for the internet, a path for Unix.

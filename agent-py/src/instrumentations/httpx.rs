@@ -152,10 +152,11 @@ fn answered(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
     let version = version.as_ref().and_then(|version| version.cast::<PyBytes>().ok());
     let version = version.and_then(|version| std::str::from_utf8(version.as_bytes()).ok());
     if let Some(stream) = extension(intern!(py, "network_stream")) {
-        peer::set(span, &stream, false, || {
+        let read = || {
             let name = intern!(py, "server_addr");
             quiet(py, stream.call_method1(intern!(py, "get_extra_info"), (name,)))
-        });
+        };
+        peer::set(span, &stream, false, || attribute(&stream, intern!(py, "_sock")), read);
     }
     if let Some(headers) = CLIENT_RESPONSE.capture() {
         headers.record(span, response);

@@ -207,6 +207,14 @@ impl Report {
     }
 }
 
+/// Whether all that a library needs is wrapped.
+pub fn is_applied(instrumentation: &'static Instrumentation) -> bool {
+    entries()
+        .iter()
+        .filter(|entry| std::ptr::eq(entry.instrumentation, instrumentation))
+        .all(|entry| entry.state.state == "applied" || entry.target.optional)
+}
+
 /// The version that an imported library says of itself. Nothing is imported and no lazy attribute is asked for.
 pub fn version(py: Python<'_>, instrumentation: &Instrumentation) -> Option<String> {
     let package = instrumentation.targets.first()?.module.split('.').next()?;

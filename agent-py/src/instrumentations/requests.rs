@@ -11,7 +11,9 @@ use agent_core::Key;
 use agent_core::span::{SpanKind, SpanSpec};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyAny;
+use pyo3::types::{PyAny, PyDict};
+
+use super::urllib3;
 
 use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span};
@@ -24,7 +26,7 @@ use crate::http::excluded_urls::ExcludedUrls;
 use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::{attribute, text};
 use crate::suppression::{self, Of};
-use crate::wrapper::{Call, HookResult};
+use crate::wrapper::{self, Call, HookResult};
 
 /// The library.
 pub static LIBRARY: Instrumentation = Instrumentation {
@@ -52,7 +54,8 @@ fn send(call: &mut Call<'_>) -> HookResult {
     }
     let resends = in_force.as_ref().map_or(0, next_resend);
     let parent = if resends > 0 { in_force.as_ref().and_then(Span::outer) } else { in_force.clone() };
-    exchange(call, in_force, parent, resends);
+    let by_urllib3 = call.arg(0).is_some_and(|session| goes_by_urllib3(&session));
+    exchange(call, in_force, parent, resends, by_urllib3);
     Ok(())
 }
 
@@ -74,7 +77,7 @@ fn adapter_send(call: &mut Call<'_>) -> HookResult {
         span.note().resends.fetch_max(1, Ordering::Relaxed);
         let resends = next_resend(&span);
         let parent = span.outer();
-        exchange(call, Some(span), parent, resends);
+        exchange(call, Some(span), parent, resends, urllib3::carries());
         return Ok(());
     }
     call.proceed();
@@ -98,8 +101,29 @@ fn resolve_redirects(call: &mut Call<'_>) -> HookResult {
     Ok(())
 }
 
-/// Sends one request under a span of its own; one that is excluded as the application made it.
-fn exchange<'py>(call: &mut Call<'py>, in_force: Option<Span<'py>>, parent: Option<Span<'py>>, resends: u16) {
+/// Whether each adapter of a session ends in requests' own, and our hook in urllib3 writes the headers.
+fn goes_by_urllib3(session: &Bound<'_, PyAny>) -> bool {
+    let py = session.py();
+    let is_own = |adapter: Bound<'_, PyAny>| {
+        attribute(&adapter.get_type(), intern!(py, "send")).is_some_and(|send| wrapper::is_wrapper(&send))
+    };
+    urllib3::carries()
+        && attribute(session, intern!(py, "adapters")).is_some_and(|adapters| {
+            adapters
+                .cast::<PyDict>()
+                .is_ok_and(|adapters| adapters.iter().all(|(_, adapter)| is_own(adapter)))
+        })
+}
+
+/// Sends one request under a span of its own; one that is excluded as the application made it. The headers are left to
+/// urllib3 where it is sent `by_urllib3`.
+fn exchange<'py>(
+    call: &mut Call<'py>,
+    in_force: Option<Span<'py>>,
+    parent: Option<Span<'py>>,
+    resends: u16,
+    by_urllib3: bool,
+) {
     let py = call.py();
     if EXCLUDED.contain(|| url(call).map(Cow::Owned)) {
         unseen(call, in_force, parent, resends);
@@ -114,8 +138,12 @@ fn exchange<'py>(call: &mut Call<'py>, in_force: Option<Span<'py>>, parent: Opti
         if recording {
             describe(py, &span, &request, resends);
         }
-        // A request that takes no header goes out without one.
-        quiet(py, inject(py, &span, &request));
+        if by_urllib3 {
+            span.note().pending.store(true, Ordering::Relaxed);
+        } else {
+            // A request that takes no header goes out without one.
+            quiet(py, inject(py, &span, &request));
+        }
     }
     span.mark(Exit::Http, http::CLIENT);
     span.set_outer(parent.as_ref());

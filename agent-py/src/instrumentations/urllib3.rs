@@ -1,10 +1,12 @@
 //! urllib3: one CLIENT span for each attempt, retries and redirects as siblings.
 //!
 //! `urlopen` calls `_make_request` and then itself again. Below a library that makes the span itself (requests) an
-//! attempt only adds the peer to it.
+//! attempt adds the peer to it and sends the headers that carry it.
 
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
 
 use agent_core::Key;
 use agent_core::span::{SpanKind, SpanSpec};
@@ -18,9 +20,10 @@ use crate::ffi::quiet;
 use crate::http;
 use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
 use crate::http::client::{self, Answer, version_of_number};
+use crate::http::connection;
 use crate::http::excluded_urls::ExcludedUrls;
 use crate::http::peer;
-use crate::instrumentations::{Instrumentation, Target};
+use crate::instrumentations::{self, Instrumentation, Target};
 use crate::objects::{attribute, text};
 use crate::suppression::{self, Of};
 use crate::wrapper::{Call, HookResult};
@@ -33,6 +36,7 @@ pub static LIBRARY: Instrumentation = Instrumentation {
     targets: &[
         Target::call("urllib3.connectionpool", "HTTPConnectionPool.urlopen", urlopen),
         Target::call("urllib3.connectionpool", "HTTPConnectionPool._make_request", make_request),
+        Target::call("urllib3.connection", "HTTPConnection.endheaders", connection::endheaders),
     ],
 };
 
@@ -77,7 +81,11 @@ fn make_request(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
     let in_force = current::current(py);
     if let Some(span) = in_force.as_ref().filter(|span| span.covers(Exit::Http, http::TRANSPORT)) {
-        call.proceed();
+        if span.note().pending.load(Ordering::Relaxed) {
+            attempt(call, span);
+        } else {
+            call.proceed();
+        }
         if span.is_recording() {
             set_peer(call, span, earlier_attempts(call) > 0);
         }
@@ -95,14 +103,10 @@ fn make_request(call: &mut Call<'_>) -> HookResult {
     if recording {
         describe(call, &span);
     }
-    let headers = quiet(py, with_context(call, &span)).flatten();
     span.mark(Exit::Http, http::TRANSPORT);
     {
         let _entered = span.enter(in_force);
-        match &headers {
-            Some(headers) => call.proceed_replacing(5, intern!(py, "headers"), headers),
-            None => call.proceed(),
-        }
+        attempt(call, &span);
     }
     if recording {
         set_peer(call, &span, false);
@@ -163,6 +167,26 @@ fn describe(call: &Call<'_>, span: &Span<'_>) {
     }
 }
 
+/// Whether an attempt carries the span in force where that [waits](crate::current::Note::pending) for it.
+#[inline]
+pub fn carries() -> bool {
+    static HOOKED: OnceLock<bool> = OnceLock::new();
+    !LIBRARY.breaker.is_open() && *HOOKED.get_or_init(|| instrumentations::is_applied(&LIBRARY))
+}
+
+/// Sends the request with the span's context. The span is in force.
+fn attempt<'py>(call: &mut Call<'py>, span: &Span<'py>) {
+    let py = call.py();
+    let connection = call.argument(1, intern!(py, "conn")).map(|connection| connection.to_owned());
+    if let Some(connection) = connection.filter(connection::takes_lines) {
+        return connection::carrying(span, &connection, || call.proceed());
+    }
+    match quiet(py, with_context(call, span)).flatten() {
+        Some(headers) => call.proceed_replacing(5, intern!(py, "headers"), &headers),
+        None => call.proceed(),
+    }
+}
+
 /// A copy of the headers to be sent, with the span's context: the caller's own may be sent elsewhere by someone else.
 fn with_context<'py>(call: &Call<'py>, span: &Span<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = call.py();
@@ -190,7 +214,8 @@ fn set_peer(call: &Call<'_>, span: &Span<'_>, again: bool) {
     let socket = attribute(&connection, intern!(py, "sock"))
         .or_else(|| call.result().and_then(|response| socket_of(&response)));
     if let Some(socket) = socket {
-        peer::set(span, &socket, again, || quiet(py, socket.call_method0(intern!(py, "getpeername"))));
+        let read = || quiet(py, socket.call_method0(intern!(py, "getpeername")));
+        peer::set(span, &socket, again, || Some(socket.clone()), read);
     }
 }
 

@@ -7,7 +7,6 @@
 use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
@@ -19,7 +18,7 @@ use super::delegate::{self, Delegate};
 use super::function::guarded;
 use super::strand::{Start, Step, Strand};
 use crate::breaker::Breaker;
-use crate::ffi::{clear_field, fastcall, method, slot, vectorcall_method};
+use crate::ffi::{LazyType, clear_field, fastcall, method, quiet, slot, vectorcall_method};
 
 #[repr(C)]
 struct AsyncGenerator {
@@ -43,11 +42,11 @@ struct Awaitable {
     closing: bool,
 }
 
-static GENERATOR: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
-static AWAITABLE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
+static GENERATOR: LazyType = LazyType::new(create_generator);
+static AWAITABLE: LazyType = LazyType::new(create_awaitable);
 
 pub(super) fn is_async_generator(object: &Bound<'_, PyAny>) -> bool {
-    object.get_type_ptr() == GENERATOR.load(Ordering::Relaxed)
+    GENERATOR.is_of(object)
 }
 
 pub(super) fn wrap<'py>(
@@ -58,10 +57,7 @@ pub(super) fn wrap<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: attached; the fresh object's own fields are written before anyone sees them.
     unsafe {
-        let object = ffi::PyType_GenericAlloc(GENERATOR.load(Ordering::Relaxed), 0);
-        if object.is_null() {
-            return Err(PyErr::fetch(py));
-        }
+        let object = GENERATOR.allocate(py)?;
         let this: *mut AsyncGenerator = object.cast();
         (&raw mut (*this).strand).write(Strand::default());
         (&raw mut (*this).start).write(Some(start));
@@ -94,11 +90,8 @@ unsafe fn step(
         if awaitable.is_null() {
             return awaitable;
         }
-        let object = ffi::PyType_GenericAlloc(AWAITABLE.load(Ordering::Relaxed), 0);
-        if object.is_null() {
-            ffi::PyErr_Clear();
-            return awaitable;
-        }
+        let py = Python::assume_attached();
+        let Some(object) = quiet(py, AWAITABLE.allocate(py)) else { return awaitable };
         let made: *mut Awaitable = object.cast();
         (*made).closing = closing;
         (*made).delegate.inner = awaitable;
@@ -325,7 +318,7 @@ unsafe extern "C" fn dealloc_awaitable(object: *mut ffi::PyObject) {
     }
 }
 
-pub(super) fn init(py: Python<'_>) -> PyResult<()> {
+fn create_generator(py: Python<'_>) -> PyResult<*mut ffi::PyTypeObject> {
     let slots = [
         slot(ffi::Py_am_aiter, ffi::PyObject_SelfIter as *mut c_void),
         slot(ffi::Py_am_anext, anext as *mut c_void),
@@ -347,8 +340,10 @@ pub(super) fn init(py: Python<'_>) -> PyResult<()> {
         methods,
     );
     // SAFETY: each function has its slot's signature; the member lies inside `AsyncGenerator`.
-    GENERATOR.store(unsafe { spec.create(py)? }, Ordering::Release);
+    unsafe { spec.create(py) }
+}
 
+fn create_awaitable(py: Python<'_>) -> PyResult<*mut ffi::PyTypeObject> {
     let slots = [
         slot(ffi::Py_am_await, ffi::PyObject_SelfIter as *mut c_void),
         slot(ffi::Py_am_send, am_send as *mut c_void),
@@ -366,6 +361,5 @@ pub(super) fn init(py: Python<'_>) -> PyResult<()> {
     let weakrefs = std::mem::offset_of!(Awaitable, weakrefs);
     let spec = delegate::spec(c"remora._native.Awaitable", size_of::<Awaitable>(), weakrefs, &slots, methods);
     // SAFETY: each function has its slot's signature; the member lies inside `Awaitable`.
-    AWAITABLE.store(unsafe { spec.create(py)? }, Ordering::Release);
-    Ok(())
+    unsafe { spec.create(py) }
 }

@@ -3,9 +3,8 @@
 //! The span is in force while a piece is made and while the body is closed, and ends there, or when the body is thrown
 //! away.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::ffi;
 use pyo3::intern;
@@ -17,7 +16,7 @@ use super::function::guarded;
 use super::strand::{Step, Strand};
 use crate::breaker::Breaker;
 use crate::current::Span;
-use crate::ffi::{clear_field, method, slot, vectorcall};
+use crate::ffi::{LazyType, clear_field, method, slot, vectorcall};
 
 static BREAKER: Breaker = Breaker::new("body");
 
@@ -29,9 +28,9 @@ struct Body {
     strand: Strand,
 }
 
-static PLAIN: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
+static PLAIN: LazyType = LazyType::new(|py| create(py, c"remora._native.Body", false));
 /// Around bodies that have a length.
-static SIZED: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
+static SIZED: LazyType = LazyType::new(|py| create(py, c"remora._native.SizedBody", true));
 
 /// An iterator with `close` around a WSGI body: the span is in force while a piece is made and ends with the body.
 pub fn wrap_body<'py>(body: &Bound<'py, PyAny>, span: Span<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -49,10 +48,7 @@ fn wrap_steps<'py>(body: &Bound<'py, PyAny>, strand: Strand) -> PyResult<Bound<'
     let of = if sized { &SIZED } else { &PLAIN };
     // SAFETY: attached; the fresh object's own fields are written before anyone sees them.
     unsafe {
-        let object = ffi::PyType_GenericAlloc(of.load(Ordering::Relaxed), 0);
-        if object.is_null() {
-            return Err(PyErr::fetch(py));
-        }
+        let object = of.allocate(py)?;
         let this: *mut Body = object.cast();
         (&raw mut (*this).strand).write(strand);
         (*this).delegate.inner = body.clone().into_ptr();
@@ -209,25 +205,20 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     }
 }
 
-pub(super) fn init(py: Python<'_>) -> PyResult<()> {
-    for (place, name, sized) in
-        [(&PLAIN, c"remora._native.Body", false), (&SIZED, c"remora._native.SizedBody", true)]
-    {
-        let mut slots = vec![
-            slot(ffi::Py_tp_iter, iter as *mut c_void),
-            slot(ffi::Py_tp_iternext, next as *mut c_void),
-            slot(ffi::Py_tp_traverse, traverse as *mut c_void),
-            slot(ffi::Py_tp_clear, clear as *mut c_void),
-            slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
-        ];
-        if sized {
-            slots.push(slot(ffi::Py_mp_length, length as *mut c_void));
-        }
-        let methods = [method(c"close", close, ffi::METH_NOARGS)];
-        let weakrefs = std::mem::offset_of!(Body, weakrefs);
-        let spec = delegate::spec(name, size_of::<Body>(), weakrefs, &slots, methods);
-        // SAFETY: each function has its slot's signature; the member lies inside `Body`.
-        place.store(unsafe { spec.create(py)? }, Ordering::Release);
+fn create(py: Python<'_>, name: &'static CStr, sized: bool) -> PyResult<*mut ffi::PyTypeObject> {
+    let mut slots = vec![
+        slot(ffi::Py_tp_iter, iter as *mut c_void),
+        slot(ffi::Py_tp_iternext, next as *mut c_void),
+        slot(ffi::Py_tp_traverse, traverse as *mut c_void),
+        slot(ffi::Py_tp_clear, clear as *mut c_void),
+        slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
+    ];
+    if sized {
+        slots.push(slot(ffi::Py_mp_length, length as *mut c_void));
     }
-    Ok(())
+    let methods = [method(c"close", close, ffi::METH_NOARGS)];
+    let weakrefs = std::mem::offset_of!(Body, weakrefs);
+    let spec = delegate::spec(name, size_of::<Body>(), weakrefs, &slots, methods);
+    // SAFETY: each function has its slot's signature; the member lies inside `Body`.
+    unsafe { spec.create(py) }
 }

@@ -9,7 +9,6 @@
 use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
@@ -24,7 +23,7 @@ use super::function::{Behaviour, guarded, wrap};
 use super::outcome;
 use crate::breaker::Breaker;
 use crate::current::{self, Span, StoredSpan};
-use crate::ffi::{Held, Raised, TypeSpec, clear_field, member, quiet, slot};
+use crate::ffi::{Held, LazyType, Raised, TypeSpec, clear_field, member, quiet, slot};
 
 /// An asynchronous hook: looks at the call and says what is to happen around the coroutine that the original returns.
 /// `None`: nothing, the application gets the original's coroutine itself.
@@ -192,7 +191,7 @@ struct Ticket {
     breaker: &'static Breaker,
 }
 
-static TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
+static TYPE: LazyType = LazyType::new(create);
 
 impl Ticket {
     fn issue<'py>(
@@ -203,10 +202,7 @@ impl Ticket {
     ) -> PyResult<Bound<'py, PyAny>> {
         // SAFETY: attached; the fresh object's own fields are written before anyone sees them.
         unsafe {
-            let object = ffi::PyType_GenericAlloc(TYPE.load(Ordering::Relaxed), 0);
-            if object.is_null() {
-                return Err(PyErr::fetch(py));
-            }
+            let object = TYPE.allocate(py)?;
             let this: *mut Self = object.cast();
             (&raw mut (*this).vectorcall).write(call);
             (&raw mut (*this).flight).write(Some(flight));
@@ -347,7 +343,7 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     }
 }
 
-pub(super) fn init(py: Python<'_>) -> PyResult<()> {
+fn create(py: Python<'_>) -> PyResult<*mut ffi::PyTypeObject> {
     let spec = TypeSpec {
         name: c"remora._native.Ticket",
         size: size_of::<Ticket>(),
@@ -366,6 +362,5 @@ pub(super) fn init(py: Python<'_>) -> PyResult<()> {
         methods: vec![],
     };
     // SAFETY: each function has its slot's signature; the member lies inside `Ticket`.
-    TYPE.store(unsafe { spec.create(py)? }, Ordering::Release);
-    Ok(())
+    unsafe { spec.create(py) }
 }

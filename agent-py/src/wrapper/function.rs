@@ -3,7 +3,6 @@
 use std::ffi::{CStr, c_int, c_ulong, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -12,7 +11,7 @@ use pyo3::types::PyAny;
 use super::attributes;
 use super::call::{Call, CallHook};
 use crate::breaker::Breaker;
-use crate::ffi::{PyMethod_New, TypeSpec, clear_field, member, method_parts, slot, vectorcall};
+use crate::ffi::{LazyType, PyMethod_New, TypeSpec, clear_field, member, method_parts, slot, vectorcall};
 
 /// What a wrapper does around its original.
 pub trait Behaviour: Send + Sync {
@@ -58,8 +57,6 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 5] = [Self::Method, Self::Descriptor, Self::Plain, Self::Class, Self::Bound];
-
     fn of(original: *mut ffi::PyObject) -> Self {
         // SAFETY: a live object.
         unsafe {
@@ -87,8 +84,13 @@ impl Kind {
     }
 }
 
-static TYPES: [AtomicPtr<ffi::PyTypeObject>; Kind::ALL.len()] =
-    [const { AtomicPtr::new(ptr::null_mut()) }; Kind::ALL.len()];
+static TYPES: [LazyType; 5] = [
+    LazyType::new(|py| create(py, Kind::Method)),
+    LazyType::new(|py| create(py, Kind::Descriptor)),
+    LazyType::new(|py| create(py, Kind::Plain)),
+    LazyType::new(|py| create(py, Kind::Class)),
+    LazyType::new(|py| create(py, Kind::Bound)),
+];
 
 /// # Safety
 /// `object` is alive.
@@ -96,7 +98,7 @@ static TYPES: [AtomicPtr<ffi::PyTypeObject>; Kind::ALL.len()] =
 pub(super) unsafe fn is_ours(object: *mut ffi::PyObject) -> bool {
     // SAFETY: by this function's contract.
     let of = unsafe { ffi::Py_TYPE(object) };
-    TYPES.iter().any(|kind| kind.load(Ordering::Relaxed) == of)
+    TYPES.iter().any(|kind| kind.peek() == of)
 }
 
 /// The original, borrowed.
@@ -124,11 +126,13 @@ unsafe fn allocate(
     // with zeros, which stand for null and `None`, and starts tracking at once, but no collection runs before the
     // writes.
     unsafe {
-        let object = ffi::PyType_GenericAlloc(TYPES[kind as usize].load(Ordering::Acquire), 0);
-        if object.is_null() {
-            ffi::Py_DECREF(original);
-            return Err(PyErr::fetch(py));
-        }
+        let object = match TYPES[kind as usize].allocate(py) {
+            Ok(object) => object,
+            Err(error) => {
+                ffi::Py_DECREF(original);
+                return Err(error);
+            }
+        };
         let this: *mut Wrapper = object.cast();
         (&raw mut (*this).vectorcall).write(vectorcall);
         (&raw mut (*this).hook).write(None);
@@ -388,14 +392,6 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
         ffi::PyObject_GC_Del(object.cast());
         ffi::Py_DECREF(of.cast());
     }
-}
-
-/// Makes the types. Once, at load.
-pub fn init(py: Python<'_>) -> PyResult<()> {
-    for kind in Kind::ALL {
-        TYPES[kind as usize].store(create(py, kind)?, Ordering::Release);
-    }
-    Ok(())
 }
 
 fn create(py: Python<'_>, kind: Kind) -> PyResult<*mut ffi::PyTypeObject> {

@@ -5,7 +5,6 @@
 use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::ffi;
 use pyo3::intern;
@@ -18,7 +17,7 @@ use super::delegate::{self, Delegate};
 use super::function::{Behaviour, guarded};
 use super::strand::{Start, Step, Strand};
 use crate::breaker::Breaker;
-use crate::ffi::{clear_field, fastcall, method, slot};
+use crate::ffi::{LazyType, clear_field, fastcall, method, slot};
 
 /// Around a function that returns generators, of either kind.
 pub struct Generators {
@@ -75,10 +74,10 @@ struct Generator {
     breaker: &'static Breaker,
 }
 
-static TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
+static TYPE: LazyType = LazyType::new(create);
 
 fn is_generator(object: &Bound<'_, PyAny>) -> bool {
-    object.get_type_ptr() == TYPE.load(Ordering::Relaxed)
+    TYPE.is_of(object)
 }
 
 fn wrap<'py>(
@@ -89,10 +88,7 @@ fn wrap<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: attached; the fresh object's own fields are written before anyone sees them.
     unsafe {
-        let object = ffi::PyType_GenericAlloc(TYPE.load(Ordering::Relaxed), 0);
-        if object.is_null() {
-            return Err(PyErr::fetch(py));
-        }
+        let object = TYPE.allocate(py)?;
         let this: *mut Generator = object.cast();
         (&raw mut (*this).strand).write(Strand::default());
         (&raw mut (*this).start).write(Some(start));
@@ -238,7 +234,7 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     }
 }
 
-pub(super) fn init(py: Python<'_>) -> PyResult<()> {
+fn create(py: Python<'_>) -> PyResult<*mut ffi::PyTypeObject> {
     let slots = [
         slot(ffi::Py_tp_iter, ffi::PyObject_SelfIter as *mut c_void),
         slot(ffi::Py_tp_iternext, next as *mut c_void),
@@ -255,6 +251,5 @@ pub(super) fn init(py: Python<'_>) -> PyResult<()> {
     let weakrefs = std::mem::offset_of!(Generator, weakrefs);
     let spec = delegate::spec(c"remora._native.Generator", size_of::<Generator>(), weakrefs, &slots, methods);
     // SAFETY: each function has its slot's signature; the member lies inside `Generator`.
-    TYPE.store(unsafe { spec.create(py)? }, Ordering::Release);
-    Ok(())
+    unsafe { spec.create(py) }
 }

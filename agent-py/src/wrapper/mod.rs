@@ -15,8 +15,6 @@ mod generator;
 mod outcome;
 mod strand;
 
-use pyo3::prelude::*;
-
 pub use body::{wrap_body, wrap_pieces};
 pub use call::{Call, CallHook, HookResult};
 pub use coroutine::{AsyncHook, Coroutines, Flight, Flights, wrap_async};
@@ -24,12 +22,3 @@ pub use function::{Behaviour, disarm, guarded, is_wrapper, wrap};
 pub use generator::{Generators, follow_generator};
 pub use outcome::{leave, record};
 pub use strand::Start;
-
-/// Makes the types. Once, at load.
-pub fn init(py: Python<'_>) -> PyResult<()> {
-    function::init(py)?;
-    coroutine::init(py)?;
-    generator::init(py)?;
-    async_generator::init(py)?;
-    body::init(py)
-}

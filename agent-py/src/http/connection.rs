@@ -1,0 +1,77 @@
+//! The propagation headers of a request that goes out by a connection of `http.client`: lines in the head that the
+//! connection has ready, written there when the head is complete.
+//!
+//! Passed as headers they would be copied, checked and encoded by every layer on the way, in Python, which costs more
+//! than all the rest of the span; and the application would find them in its own request object.
+
+use std::sync::atomic::Ordering;
+
+use agent_core::propagation::HEADERS;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyAny, PyBytes, PyList};
+
+use crate::current::{self, Span};
+use crate::ffi::quiet;
+use crate::http;
+use crate::objects::attribute;
+use crate::wrapper::{self, Call, HookResult};
+
+/// Whether [`endheaders`] is around this connection's own and finds what it writes to.
+pub fn takes_lines(connection: &Bound<'_, PyAny>) -> bool {
+    let py = connection.py();
+    attribute(&connection.get_type(), intern!(py, "endheaders"))
+        .is_some_and(|function| wrapper::is_wrapper(&function))
+        && attribute(connection, intern!(py, "_buffer"))
+            .is_some_and(|buffer| buffer.is_exact_instance_of::<PyList>())
+}
+
+/// Runs `send` while the next head that this connection sends gets the span's context. Only while the span is in force.
+pub fn carrying<R>(span: &Span<'_>, connection: &Bound<'_, PyAny>, send: impl FnOnce() -> R) -> R {
+    let place = &span.note().connection;
+    place.store(connection.as_ptr() as usize, Ordering::Relaxed);
+    let result = send();
+    place.store(0, Ordering::Relaxed);
+    result
+}
+
+/// Around `http.client.HTTPConnection.endheaders`.
+pub fn endheaders(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    if let Some(connection) = call.arg(0)
+        && let Some(span) = current::current(py)
+        && span.note().connection.load(Ordering::Relaxed) == connection.as_ptr() as usize
+    {
+        quiet(py, write(py, &span, &connection));
+    }
+    call.proceed();
+    Ok(())
+}
+
+fn write(py: Python<'_>, span: &Span<'_>, connection: &Bound<'_, PyAny>) -> PyResult<()> {
+    let buffer = connection.getattr(intern!(py, "_buffer"))?;
+    let lines = buffer.cast_exact::<PyList>()?;
+    http::each_header(span, |at, value| {
+        let name = HEADERS[at];
+        remove(lines, name)?;
+        let mut line = smallvec::SmallVec::<[u8; 96]>::new();
+        line.extend_from_slice(name.as_bytes());
+        line.extend_from_slice(b": ");
+        line.extend_from_slice(value.as_bytes());
+        lines.append(PyBytes::new(py, &line))
+    })
+}
+
+/// Takes out what the application wrote under this name.
+fn remove(lines: &Bound<'_, PyList>, name: &str) -> PyResult<()> {
+    let has_name = |line: &[u8]| {
+        line.get(name.len()) == Some(&b':')
+            && line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
+    };
+    for at in (0..lines.len()).rev() {
+        if lines.get_item(at)?.cast::<PyBytes>().is_ok_and(|line| has_name(line.as_bytes())) {
+            lines.del_item(at)?;
+        }
+    }
+    Ok(())
+}
