@@ -344,8 +344,13 @@ impl ActiveSpan {
 
     /// Adds an attribute that is an array of texts.
     pub fn str_array<'k, 's>(&mut self, key: impl Into<KeyRef<'k>>, values: impl Iterator<Item = &'s str>) {
+        self.array(key, values.map(Value::Str));
+    }
+
+    /// Adds an attribute that is an array. OpenTelemetry knows arrays of one type only: that is the caller's part.
+    pub fn array<'k, 's>(&mut self, key: impl Into<KeyRef<'k>>, values: impl Iterator<Item = Value<'s>>) {
         if let Some(max) = self.take_attribute() {
-            self.writer.str_array(key.into(), values.map(|value| limits::truncate(value, max)));
+            self.writer.array(key.into(), max, values);
         }
     }
 
