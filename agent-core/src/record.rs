@@ -103,6 +103,15 @@ impl<'a> Iterator for Array<'a> {
     }
 }
 
+/// A text attribute that is being written.
+pub(crate) struct OpenStr {
+    /// Where it stands.
+    at: usize,
+    /// Where its value stands.
+    start: usize,
+    max: usize,
+}
+
 /// Where a span's bytes are written.
 #[derive(Debug, Default)]
 pub struct Writer {
@@ -142,17 +151,23 @@ impl Writer {
         wire::attribute(&mut self.bytes, tag, key.name(), value);
     }
 
-    /// A text attribute whose value `fill` appends in place, and only appends; what is not UTF-8 of it is replaced.
-    #[inline]
-    pub(crate) fn str_with(&mut self, key: KeyRef<'_>, max: usize, fill: impl FnOnce(&mut Vec<u8>)) {
+    /// Begins a text attribute whose value is appended in place, and only appended, until [`Self::end_str`]; at most
+    /// `max` characters.
+    pub(crate) fn begin_str(&mut self, key: KeyRef<'_>, max: usize) -> OpenStr {
         let key = key.name();
         let at = self.bytes.len();
         // Lengths of one byte, as most will be.
         self.bytes.extend_from_slice(&[tag::ATTRIBUTE, 0, wire::tag(1, BYTES), key.len() as u8]);
         self.bytes.extend_from_slice(key.as_bytes());
         self.bytes.extend_from_slice(&[wire::tag(2, BYTES), 0, wire::tag(1, BYTES), 0]);
-        let start = self.bytes.len();
-        fill(&mut self.bytes);
+        OpenStr { at, start: self.bytes.len(), max }
+    }
+
+    /// Ends it; what is not UTF-8 of it is replaced.
+    #[inline(never)]
+    pub(crate) fn end_str(&mut self, key: KeyRef<'_>, open: OpenStr) {
+        let OpenStr { at, start, max } = open;
+        let key = key.name();
         self.valid(start, max);
         let len = self.bytes.len() - start;
         if key.len() + len <= wire::SHORT {
@@ -192,12 +207,7 @@ impl Writer {
     }
 
     /// A text in it has `max` characters at most.
-    pub(crate) fn array<'s>(
-        &mut self,
-        key: KeyRef<'_>,
-        max: usize,
-        values: impl Iterator<Item = Value<'s>>,
-    ) {
+    pub(crate) fn array<'s>(&mut self, key: KeyRef<'_>, max: usize, values: impl Iterator<Item = Value<'s>>) {
         let mut array = Vec::new();
         for mut value in values {
             if array.len() >= MAX_VALUE_BYTES {

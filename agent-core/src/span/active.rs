@@ -11,7 +11,7 @@ use crate::context::{Carried, RemoteContext};
 use crate::id::{IdGenerator, SpanId, TraceId};
 use crate::keys::Key;
 use crate::limits;
-use crate::record::{Attributes, KeyRef, Link, Value, Writer};
+use crate::record::{Attributes, KeyRef, Link, OpenStr, Value, Writer};
 use crate::sampling::ParentInfo;
 use crate::tracer;
 
@@ -307,24 +307,44 @@ impl ActiveSpan {
     /// Adds a text attribute. The caller sets each name once; [`Self::replace`] is for names that may repeat.
     #[inline]
     pub fn str<'k>(&mut self, key: impl Into<KeyRef<'k>>, value: &str) {
+        self.add_str(key.into(), value);
+    }
+
+    // Out of line, as is all that is called from many places in one request: what such code costs is its lines in the
+    // instruction cache, which the application's own code has driven out before every request.
+    #[inline(never)]
+    fn add_str(&mut self, key: KeyRef<'_>, value: &str) {
         if let Some(max) = self.take_attribute() {
-            self.writer.str(key.into(), limits::truncate(value, max));
+            self.writer.str(key, limits::truncate(value, max));
         }
     }
 
     /// Adds a text attribute whose value `fill` appends in place.
     #[inline]
     pub fn str_with<'k>(&mut self, key: impl Into<KeyRef<'k>>, fill: impl FnOnce(&mut Vec<u8>)) {
-        if let Some(max) = self.take_attribute() {
-            self.writer.str_with(key.into(), max, fill);
+        let key = key.into();
+        if let Some(open) = self.open_str(key) {
+            fill(&mut self.writer.bytes);
+            self.writer.end_str(key, open);
         }
+    }
+
+    #[inline(never)]
+    fn open_str(&mut self, key: KeyRef<'_>) -> Option<OpenStr> {
+        let max = self.take_attribute()?;
+        Some(self.writer.begin_str(key, max))
     }
 
     /// Adds an integer attribute.
     #[inline]
     pub fn int<'k>(&mut self, key: impl Into<KeyRef<'k>>, value: i64) {
+        self.add_int(key.into(), value);
+    }
+
+    #[inline(never)]
+    fn add_int(&mut self, key: KeyRef<'_>, value: i64) {
         if self.take_attribute().is_some() {
-            self.writer.value(key.into(), Value::Int(value));
+            self.writer.value(key, Value::Int(value));
         }
     }
 

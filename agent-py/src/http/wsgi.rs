@@ -9,6 +9,7 @@ use agent_core::semconv;
 use agent_core::span::SpanSpec;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::breaker::Breaker;
@@ -120,47 +121,31 @@ impl<'py> Environ<'_, 'py> {
 
     /// Sets what the request says. Only for a span that records.
     pub fn describe(&self, span: &Span<'py>) {
-        let py = self.0.py();
-        let method = self.get(intern!(py, "REQUEST_METHOD"));
-        let script = self.get(intern!(py, "SCRIPT_NAME"));
-        let path = self.get(intern!(py, "PATH_INFO"));
-        let query = self.get(intern!(py, "QUERY_STRING"));
-        let protocol = self.get(intern!(py, "SERVER_PROTOCOL"));
-        let peer = self.get(intern!(py, "REMOTE_ADDR"));
-        let peer_port = self.get(intern!(py, "REMOTE_PORT"));
-        let agent = self.get(intern!(py, "HTTP_USER_AGENT"));
-        let host = self.get(intern!(py, "HTTP_HOST")).filter(|host| !matches!(host.len(), Ok(0) | Err(_)));
-        let (server, server_port) = match host {
-            Some(_) => (None, None),
-            None => (self.get(intern!(py, "SERVER_NAME")), self.get(intern!(py, "SERVER_PORT"))),
-        };
-        let scheme = self.get(intern!(py, "wsgi.url_scheme"));
-        let forwarded = self.get(intern!(py, "HTTP_FORWARDED"));
-        let forwarded_for = self.get(intern!(py, "HTTP_X_FORWARDED_FOR"));
-        let forwarded_host = self.get(intern!(py, "HTTP_X_FORWARDED_HOST"));
-        let forwarded_proto = self.get(intern!(py, "HTTP_X_FORWARDED_PROTO"));
-        let agent = lossy(&agent);
-        let port = |value| text(value).and_then(|port| port.parse::<u16>().ok());
+        let values = Values::of(self.0);
+        let port = |at| values.text(at).and_then(|port| port.parse::<u16>().ok());
+        let agent = lossy(&values.0[USER_AGENT]);
+        let host = values.text(HOST).filter(|host| !host.is_empty());
+        let server = if host.is_none() { values.text(SERVER_NAME) } else { None };
         let request = Request {
-            method: text(&method),
-            query: text(&query).map(Text::Latin1),
-            version: text(&protocol),
-            peer: text(&peer),
-            peer_port: port(&peer_port),
+            method: values.text(METHOD),
+            query: values.text(QUERY).map(Text::Latin1),
+            version: values.text(PROTOCOL),
+            peer: values.text(PEER),
+            peer_port: port(PEER_PORT),
             agent: agent.as_deref().map(Text::Latin1),
-            host: text(&host),
-            server: text(&server).map(|name| (name, port(&server_port))),
-            scheme: text(&scheme),
-            forwarded: text(&forwarded),
-            forwarded_for: text(&forwarded_for),
-            forwarded_host: text(&forwarded_host),
-            forwarded_proto: text(&forwarded_proto),
+            host,
+            server: server.map(|name| (name, port(SERVER_PORT))),
+            scheme: values.text(SCHEME),
+            forwarded: values.text(FORWARDED),
+            forwarded_for: values.text(FORWARDED_FOR),
+            forwarded_host: values.text(FORWARDED_HOST),
+            forwarded_proto: values.text(FORWARDED_PROTO),
         };
         span.with(|span| {
             request.describe(span, |out| {
                 let from = out.len();
-                bytes_of(&script, out);
-                bytes_of(&path, out);
+                bytes_of(&values.0[SCRIPT], out);
+                bytes_of(&values.0[PATH], out);
                 if out.len() == from {
                     out.push(b'/');
                 }
@@ -183,6 +168,63 @@ impl<'py> Environ<'_, 'py> {
         let wrapper =
             quiet(self.0.py(), self.0.get_item(intern!(self.0.py(), "wsgi.file_wrapper"))).flatten();
         wrapper.is_some_and(|wrapper| body.get_type().is(&wrapper))
+    }
+}
+
+/// What a span wants to know of an `environ`, by the places here.
+const NAMES: [&str; 16] = [
+    "REQUEST_METHOD",
+    "SCRIPT_NAME",
+    "PATH_INFO",
+    "QUERY_STRING",
+    "SERVER_PROTOCOL",
+    "REMOTE_ADDR",
+    "REMOTE_PORT",
+    "HTTP_USER_AGENT",
+    "HTTP_HOST",
+    "SERVER_NAME",
+    "SERVER_PORT",
+    "wsgi.url_scheme",
+    "HTTP_FORWARDED",
+    "HTTP_X_FORWARDED_FOR",
+    "HTTP_X_FORWARDED_HOST",
+    "HTTP_X_FORWARDED_PROTO",
+];
+const METHOD: usize = 0;
+const SCRIPT: usize = 1;
+const PATH: usize = 2;
+const QUERY: usize = 3;
+const PROTOCOL: usize = 4;
+const PEER: usize = 5;
+const PEER_PORT: usize = 6;
+const USER_AGENT: usize = 7;
+const HOST: usize = 8;
+const SERVER_NAME: usize = 9;
+const SERVER_PORT: usize = 10;
+const SCHEME: usize = 11;
+const FORWARDED: usize = 12;
+const FORWARDED_FOR: usize = 13;
+const FORWARDED_HOST: usize = 14;
+const FORWARDED_PROTO: usize = 15;
+
+/// These, read in one loop: little code, which is what a request's description costs.
+struct Values<'py>([Option<Bound<'py, PyString>>; NAMES.len()]);
+
+impl<'py> Values<'py> {
+    fn of(environ: &Bound<'py, PyDict>) -> Self {
+        static KEYS: PyOnceLock<[Py<PyString>; NAMES.len()]> = PyOnceLock::new();
+        let py = environ.py();
+        let keys = KEYS.get_or_init(py, || NAMES.map(|name| PyString::intern(py, name).unbind()));
+        let mut values = Self([const { None }; NAMES.len()]);
+        for (value, key) in values.0.iter_mut().zip(keys) {
+            *value = Environ(environ).get(key.bind(py));
+        }
+        values
+    }
+
+    #[inline(never)]
+    fn text(&self, at: usize) -> Option<&str> {
+        text(&self.0[at])
     }
 }
 

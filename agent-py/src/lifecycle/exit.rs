@@ -29,7 +29,8 @@ pub fn register(py: Python<'_>) -> PyResult<()> {
         // SAFETY: a function of this library, which is never unloaded. It takes no lock and does not touch Python.
         unsafe { libc::atexit(at_c_exit) };
     });
-    PyModule::import(py, intern!(py, "atexit"))?.call_method1(intern!(py, "register"), (flush(py, exporters::global::shutdown)?,))?;
+    PyModule::import(py, intern!(py, "atexit"))?
+        .call_method1(intern!(py, "register"), (flush(py, exporters::global::shutdown)?,))?;
     Ok(())
 }
 
