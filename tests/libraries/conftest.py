@@ -190,6 +190,19 @@ def mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoDB]:
     server.close()
 
 
+@pytest.fixture
+def mongo(
+    program: Callable[..., Program], mongodb: MongoDB, request: pytest.FixtureRequest
+) -> Callable[..., Program]:
+    """`program`, with the server's address in `MONGO` and a fresh database's name in `DB`."""
+    name = f"t{abs(hash(request.node.nodeid)) % 10**12}"
+
+    def run(code: str, *, env: dict[str, str | None] | None = None, **options: object) -> Program:
+        return program(code, env={"MONGO": mongodb.uri, "DB": name, **(env or {})}, **options)
+
+    return run
+
+
 # What a program of redis-py begins with; valkey-py differs by its names.
 REDIS = """
 import asyncio, redis, redis.asyncio, warnings

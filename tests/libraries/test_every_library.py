@@ -157,9 +157,13 @@ if told.enabled_for_commands:
     told.publish_command_success(datetime.timedelta(0), {"ok": 1}, "find", 1, ("127.0.0.1", 27017), 1)
 show(200)
 """,
-    tuple(
-        f"pymongo.monitoring:_EventListeners.publish_command_{event}"
-        for event in ("start", "success", "failure")
+    (
+        *(
+            f"pymongo.monitoring:_EventListeners.publish_command_{event}"
+            for event in ("start", "success", "failure")
+        ),
+        "pymongo.synchronous.pool:Connection._raise_connection_failure",
+        "pymongo.asynchronous.pool:AsyncConnection._raise_connection_failure",
     ),
 )
 
