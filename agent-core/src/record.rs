@@ -303,7 +303,7 @@ impl Writer {
         self.bytes.push(tag::LINK);
         self.bytes.extend_from_slice(&link.trace_id);
         self.bytes.extend_from_slice(&link.span_id);
-        self.bytes.push(link.flags);
+        self.bytes.extend_from_slice(&[link.flags, u8::from(link.remote)]);
         self.text(link.trace_state);
         self.nested(tag::LINK_ATTRIBUTE, most, attributes);
     }
@@ -372,6 +372,8 @@ pub struct Link<'a> {
     pub span_id: SpanId,
     /// Its trace flags.
     pub flags: u8,
+    /// Whether it came from another process.
+    pub remote: bool,
     /// Its trace state, or empty.
     pub trace_state: &'a str,
 }
@@ -483,6 +485,7 @@ impl<'a> Entry<'a> {
                     trace_id: reader.array()?,
                     span_id: reader.array()?,
                     flags: reader.byte()?,
+                    remote: reader.byte()? != 0,
                     trace_state: text(&mut reader)?,
                 };
                 let dropped = u16::from_ne_bytes(reader.array()?);

@@ -40,7 +40,10 @@ fn attributes_events_and_links_each_have_their_limit() {
     for i in 0..5 {
         span.str("key", "value");
         span.event(&NAME, |event| (0..3).for_each(|_| event.int("i", i)));
-        span.link(&Link { trace_id: [1; 16], span_id: [2; 8], flags: 1, trace_state: "" }, |_| {});
+        span.link(
+            &Link { trace_id: [1; 16], span_id: [2; 8], flags: 1, remote: false, trace_state: "" },
+            |_| {},
+        );
     }
     let chunk = chunk(&span);
     let seen = chunk.iter().next().unwrap();

@@ -23,7 +23,9 @@ fn nothing_is_asked_for_and_nothing_is_made() {
     span.str_with("a", |_| panic!("read"));
     span.name_with(|_| panic!("read"));
     span.event("b", |_| panic!("read"));
-    span.link(&Link { trace_id: [1; 16], span_id: [1; 8], flags: 0, trace_state: "" }, |_| panic!("read"));
+    span.link(&Link { trace_id: [1; 16], span_id: [1; 8], flags: 0, remote: false, trace_state: "" }, |_| {
+        panic!("read")
+    });
     span.error("c");
     let child = support::started(Parent::Local(&span));
     assert_eq!((child.trace_id, child.parent_span_id, child.flags), ([7; 16], span.span_id, RANDOM));

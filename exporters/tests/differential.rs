@@ -120,7 +120,7 @@ fn reference(shape: &Shape, made: &SpanRef<'_>, line: &Timeline) -> Span {
                 trace_state: link.trace_state.clone(),
                 attributes: vec![pair("text", Any::StringValue(link.text.clone()))],
                 dropped_attributes_count: 0,
-                flags: link.flags.into(),
+                flags: u32::from(link.flags) | 0x100 | if link.remote { 0x200 } else { 0 },
             })
             .collect(),
         dropped_links_count: 0,

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from support.process import Result
+from support.servers.mongodb import MongoDB
+from support.servers.redis import Redis
 
 
 @dataclass(frozen=True)
@@ -178,3 +180,68 @@ def program(traced: Callable[..., Result], upstream: Upstream) -> Callable[..., 
         return Program(**vars(result))
 
     return run
+
+
+@pytest.fixture(scope="session")
+def mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoDB]:
+    """The one MongoDB-protocol server of the run: tests use databases of their own."""
+    server = MongoDB(tmp_path_factory.mktemp("mongodb"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def mongo(
+    program: Callable[..., Program], mongodb: MongoDB, request: pytest.FixtureRequest
+) -> Callable[..., Program]:
+    """`program`, with the server's address in `MONGO` and a fresh database's name in `DB`."""
+    name = f"t{abs(hash(request.node.nodeid)) % 10**12}"
+
+    def run(code: str, *, env: dict[str, str | None] | None = None, **options: object) -> Program:
+        return program(code, env={"MONGO": mongodb.uri, "DB": name, **(env or {})}, **options)
+
+    return run
+
+
+# What a program of redis-py begins with; valkey-py differs by its names.
+REDIS = """
+import asyncio, redis, redis.asyncio, warnings
+def asynchronous(body, make=lambda: redis.asyncio.Redis(host="127.0.0.1", port=PORT)):
+    async def main():
+        adb = make()
+        try:
+            return await body(adb)
+        finally:
+            await getattr(adb, "aclose", adb.close)()
+    return asyncio.run(main())
+def attempt(call, *args, **options):
+    try:
+        return call(*args, **options)
+    except redis.RedisError as error:
+        show(type(error).__name__)
+"""
+
+
+def _with_client(program: Callable[..., Program], server: Redis, package: str) -> Callable[..., Program]:
+    server.command("flushall")
+
+    def run(
+        code: str, *, client: str = 'redis.Redis(host="127.0.0.1", port=PORT)', **options: Any
+    ) -> Program:
+        code = f"{REDIS}db = {client}\n{dedent(code)}"
+        code = code.replace("redis", package).replace("Redis", package.title())
+        return program(f"PORT = {server.port}\nPATH = {server.path!r}\n{code}", **options)
+
+    return run
+
+
+@pytest.fixture
+def redis(program: Callable[..., Program], redis_server: Redis) -> Callable[..., Program]:
+    """Runs code with a client `db` of an empty server; `asynchronous(body)` runs `body(adb)` with an asyncio client."""
+    return _with_client(program, redis_server, "redis")
+
+
+@pytest.fixture
+def valkey(program: Callable[..., Program], redis_server: Redis) -> Callable[..., Program]:
+    """As `redis`, the same code with the names of valkey-py."""
+    return _with_client(program, redis_server, "valkey")

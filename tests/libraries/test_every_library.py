@@ -157,40 +157,64 @@ if told.enabled_for_commands:
     told.publish_command_success(datetime.timedelta(0), {"ok": 1}, "find", 1, ("127.0.0.1", 27017), 1)
 show(200)
 """,
-    tuple(
-        f"pymongo.monitoring:_EventListeners.publish_command_{event}"
-        for event in ("start", "success", "failure")
+    (
+        *(
+            f"pymongo.monitoring:_EventListeners.publish_command_{event}"
+            for event in ("start", "success", "failure")
+        ),
+        "pymongo.synchronous.pool:Connection._raise_connection_failure",
+        "pymongo.asynchronous.pool:AsyncConnection._raise_connection_failure",
     ),
 )
-REDIS = Library(
-    "redis",
-    "Redis",
-    # Nobody listens there: the call is a span all the same.
-    """
+
+
+def redis_library(package: str, client: str, more: tuple[str, ...]) -> Library:
+    """redis-py, or the fork of it, which differs by its names."""
+    return Library(
+        package,
+        client,
+        # Nobody listens there: the call is a span all the same.
+        f"""
 try:
-    Redis(port=1).get("x")
+    {client}(port=1).get("x")
 except OSError:
     pass
 except Exception as error:
     show(200 if type(error).__name__ == "ConnectionError" else repr(error))
 """,
+        (
+            f"{package}.client:{client}.execute_command",
+            f"{package}.client:Pipeline.execute",
+            f"{package}.client:Pipeline.immediate_execute_command",
+            f"{package}.asyncio.client:{client}.execute_command",
+            f"{package}.asyncio.client:Pipeline.execute",
+            f"{package}.asyncio.client:Pipeline.immediate_execute_command",
+            f"{package}.cluster:{client}Cluster.execute_command",
+            f"{package}.cluster:{client}Cluster._execute_command",
+            f"{package}.cluster:ClusterPipeline.execute",
+            f"{package}.cluster:NodeCommands.__init__",
+            f"{package}.asyncio.cluster:{client}Cluster.execute_command",
+            f"{package}.asyncio.cluster:{client}Cluster._execute_command",
+            f"{package}.asyncio.cluster:ClusterNode.execute_pipeline",
+            f"{package}.asyncio.cluster:ClusterPipeline.execute",
+            *more,
+        ),
+    )
+
+
+REDIS = redis_library(
+    "redis",
+    "Redis",
     (
-        "redis.client:Redis.execute_command",
-        "redis.client:Pipeline.execute",
-        "redis.client:Pipeline.immediate_execute_command",
-        "redis.asyncio.client:Redis.execute_command",
-        "redis.asyncio.client:Pipeline.execute",
-        "redis.asyncio.client:Pipeline.immediate_execute_command",
-        "redis.cluster:RedisCluster.execute_command",
-        "redis.cluster:RedisCluster._execute_command",
-        "redis.cluster:ClusterPipeline.execute",
         "redis.cluster:TransactionStrategy._immediate_execute_command",
-        "redis.asyncio.cluster:RedisCluster.execute_command",
-        "redis.asyncio.cluster:RedisCluster._execute_command",
-        "redis.asyncio.cluster:ClusterPipeline.execute",
+        "redis.cluster:TransactionStrategy._get_client_and_connection_for_transaction",
         "redis.asyncio.cluster:TransactionStrategy._immediate_execute_command",
+        "redis.asyncio.cluster:TransactionStrategy._get_client_and_connection_for_transaction",
+        "redis.connection:CacheProxyConnection.send_command",
+        "redis.cache:CacheEntry.__init__",
     ),
 )
+VALKEY = redis_library("valkey", "Valkey", ("valkey._cache:_LocalCache.get",))
 REQUESTS = Library(
     "requests",
     "get",

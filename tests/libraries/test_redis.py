@@ -1,135 +1,16 @@
 """redis-py: one CLIENT span for each command, and for each pipeline or transaction sent."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from support.otlp import Span, find, one
-from support.process import Result
+from support.otlp import find, one
 from support.pythons import Python, on_oldest_and_newest, on_releases
-from support.servers.redis import Cluster, Redis
+from support.servers.redis import Redis
 
 from .conftest import Program
+from .redis_program import ASYNC, SYNC, calls, check_each_way
 
 Run = Callable[..., Program]
-
-
-def calls(result: Result) -> list[Span]:
-    """Their spans in order."""
-    return find(result.spans, kind="client", scope="remora.redis")
-
-
-@pytest.fixture
-def redis(program: Run, redis_server: Redis) -> Run:
-    """Runs code with a client `db` of an empty server; `asynchronous(body)` runs `body(adb)` with an asyncio client."""
-    redis_server.command("flushall")
-
-    def run(
-        code: str, *, client: str = 'redis.Redis(host="127.0.0.1", port=PORT)', **options: object
-    ) -> Program:
-        from textwrap import dedent
-
-        return program(
-            f"PORT = {redis_server.port}\nPATH = {redis_server.path!r}\n{SETUP}db = {client}\n"
-            + dedent(code),
-            **options,
-        )
-
-    return run
-
-
-SETUP = """
-import asyncio, redis, redis.asyncio, warnings
-def asynchronous(body, make=lambda: redis.asyncio.Redis(host="127.0.0.1", port=PORT)):
-    async def main():
-        adb = make()
-        try:
-            return await body(adb)
-        finally:
-            await getattr(adb, "aclose", adb.close)()
-    return asyncio.run(main())
-def attempt(call, *args, **options):
-    try:
-        return call(*args, **options)
-    except redis.RedisError as error:
-        show(type(error).__name__)
-"""
-
-
-def shape(spans: list[Span]) -> list[tuple[object, ...]]:
-    return [(span.name, span["db.query.text"], span.get("db.operation.batch.size")) for span in spans]
-
-
-SYNC = """
-db.set("user", "secret")
-show(db.get("user").decode())
-db.execute_command("mget", "user", "secret")
-db.config_get("port")
-with db.pipeline() as pipe:
-    show(pipe.get("a").get("b").execute())
-with db.pipeline(transaction=False) as pipe:
-    show(pipe.get("a").set("secret", 1).execute())
-with db.pipeline() as pipe:
-    show(pipe.incr("n").execute())
-    show(pipe.execute())
-with db.pipeline() as pipe:
-    pipe.watch("n")
-    value = int(pipe.get("n"))
-    pipe.multi()
-    pipe.set("n", value + 1)
-    show(pipe.execute())
-"""
-ASYNC = """
-async def body(db):
-    await db.set("user", "secret")
-    show((await db.get("user")).decode())
-    await db.execute_command("mget", "user", "secret")
-    await db.config_get("port")
-    async with db.pipeline() as pipe:
-        show(await pipe.get("a").get("b").execute())
-    async with db.pipeline(transaction=False) as pipe:
-        show(await pipe.get("a").set("secret", 1).execute())
-    async with db.pipeline() as pipe:
-        show(await pipe.incr("n").execute())
-        show(await pipe.execute())
-    async with db.pipeline() as pipe:
-        await pipe.watch("n")
-        value = int(await pipe.get("n"))
-        pipe.multi()
-        pipe.set("n", value + 1)
-        show(await pipe.execute())
-asynchronous(body)
-"""
-EXPECTED = [
-    ("SET", "SET ? ?", None),
-    ("GET", "GET ?", None),
-    ("mget", "mget ? ?", None),
-    ("CONFIG GET", "CONFIG GET ?", None),
-    ("MULTI GET", "GET ?", 2),
-    ("PIPELINE", "GET ?; SET ? ?", 2),
-    ("MULTI INCRBY", "INCRBY ? ?", None),
-    ("WATCH", "WATCH ?", None),
-    ("GET", "GET ?", None),
-    ("MULTI SET", "SET ? ?", None),
-]
-
-
-def check_each_way(result: Program, server: Redis) -> None:
-    assert result.shown == ["secret", [None, None], [None, True], [1], [], [True]]
-    spans = calls(result)
-    assert len(spans) == len(result.spans)
-    assert shape(spans) == EXPECTED
-    for span in spans:
-        assert (span.kind, span.status, span.events) == ("client", "unset", [])
-        assert span["db.system.name"] == "redis"
-        assert span["db.operation.name"] == span.name
-        assert span["db.namespace"] == "0"
-        assert (span["server.address"], span["server.port"]) == ("127.0.0.1", server.port)
-        assert set(span.attributes) <= {
-            "db.system.name", "db.operation.name", "db.query.text", "db.namespace", "server.address",
-            "server.port", "db.operation.batch.size",
-        }  # fmt: skip
-    assert "secret" not in str([span.attributes for span in spans])
 
 
 @pytest.mark.parametrize("code", [SYNC, ASYNC], ids=["sync", "asyncio"])
@@ -318,95 +199,6 @@ def test_the_parent_is_right_across_tasks_and_a_cancelled_call_is_no_error(
     [cancelled] = find(result.spans, name="BLPOP")
     assert (cancelled.status, cancelled.get("error.type")) == ("unset", None)
     assert len(calls(result)) == 7
-
-
-CLUSTER = """
-db = redis.cluster.RedisCluster(host="127.0.0.1", port=CLUSTER[0])
-show("made")
-with remora.span("work"):
-    for n in range(12): db.set(f"key{n}", n)
-    show(db.get("key1").decode())
-    attempt(db.lpush, "key1", 1)
-    with db.pipeline() as pipe:
-        for n in range(6): pipe.get(f"key{n}")
-        show(len(pipe.execute()))
-    db.dbsize(target_nodes="primaries")
-    # What is known of the slots is wrong: it is learnt anew inside one call.
-    nodes = db.nodes_manager
-    for slot in list(nodes.slots_cache): nodes.slots_cache[slot] = nodes.slots_cache[0]
-    for n in range(12): assert db.get(f"key{n}") == str(n).encode()
-async def body(db):
-    await db.initialize()
-    with remora.span("async work"):
-        for n in range(12): await db.set(f"key{n}", n)
-        show((await db.get("key1")).decode())
-        pipe = db.pipeline()
-        for n in range(6): pipe.get(f"key{n}")
-        show(len(await pipe.execute()))
-asynchronous(body, lambda: redis.asyncio.cluster.RedisCluster(host="127.0.0.1", port=CLUSTER[0]))
-"""
-
-
-@on_releases("old", "middle", "newest")
-def test_a_cluster_s_call_is_one_span_whatever_nodes_it_takes(
-    redis: Run, redis_cluster: Cluster, python: Python
-) -> None:
-    code = f"import remora, redis.cluster, redis.asyncio.cluster\nCLUSTER = {redis_cluster.ports}\n{CLUSTER}"
-    result = redis(code, python=python)
-    assert result.shown == ["made", "1", "ResponseError", 6, "1", 6]
-    for name, others in (("work", 14), ("async work", 0)):
-        parent = one(result.spans, name=name)
-        spans = [span for span in calls(result) if span.parent_id == parent.span_id]
-        ids = {span.span_id for span in calls(result)}
-        assert not [span for span in calls(result) if span.parent_id in ids]
-        sets = find(spans, name="SET")
-        assert len(sets) == 12
-        assert {span["server.port"] for span in sets} == set(redis_cluster.ports)
-        assert {span["server.address"] for span in sets} <= {"127.0.0.1", "localhost"}
-        [pipeline] = find(spans, name="PIPELINE GET")
-        assert pipeline["db.operation.batch.size"] == 6
-        assert len(spans) == 14 + others
-
-
-@on_releases("newest")
-def test_a_cluster_s_transaction_is_one_span_and_so_is_each_call_before_it(
-    redis: Run, redis_cluster: Cluster, python: Python
-) -> None:
-    code = f"""
-        import redis.cluster, redis.asyncio.cluster
-        CLUSTER = {redis_cluster.ports}
-        db = redis.cluster.RedisCluster(host="127.0.0.1", port=CLUSTER[0])
-        with db.pipeline(transaction=True) as pipe:
-            pipe.watch("{{x}}a")
-            pipe.get("{{x}}a")
-            pipe.multi()
-            pipe.set("{{x}}a", 1)
-            pipe.set("{{x}}b", 1)
-            show(len(pipe.execute()))
-    """
-    result = redis(code, python=python)
-    assert result.shown == [2]
-    assert [span.name for span in calls(result)][-3:] == ["WATCH", "GET", "MULTI SET"]
-
-
-def test_behind_sentinels_a_call_is_one_span_with_the_master_s_address(
-    redis: Run, redis_server: Redis, tmp_path: Path
-) -> None:
-    options = f"sentinel monitor main 127.0.0.1 {redis_server.port} 1"
-    sentinel = Redis(tmp_path / "sentinel", options, sentinel=True)
-    code = f"""
-        from redis.sentinel import Sentinel
-        db = Sentinel([("127.0.0.1", {sentinel.port})], socket_timeout=5).master_for("main", db=2)
-        show(db.set("a", 1))
-        show(db.get("a").decode())
-    """
-    try:
-        result = redis(code)
-    finally:
-        sentinel.close()
-    assert result.shown == [True, "1"]
-    found = [(span.name, span["server.port"], span["db.namespace"]) for span in calls(result)]
-    assert found == [("SET", redis_server.port, "2"), ("GET", redis_server.port, "2")]
 
 
 ODD = """

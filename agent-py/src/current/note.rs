@@ -33,6 +33,10 @@ pub struct Note {
     pub bare: AtomicBool,
     /// Whether the headers that carry it are left to a layer further in.
     pub pending: AtomicBool,
+    /// Whether something was answered by a cache of the client's own.
+    pub cached: AtomicBool,
+    /// Whether something was sent, where a cache might have answered.
+    pub sent: AtomicBool,
     /// The address of the connection whose next head is to carry it, or 0.
     pub connection: AtomicUsize,
     pub(super) outer: AtomicPtr<SpanObject>,
@@ -53,6 +57,8 @@ impl Note {
             peered: AtomicBool::new(false),
             bare: AtomicBool::new(false),
             pending: AtomicBool::new(false),
+            cached: AtomicBool::new(false),
+            sent: AtomicBool::new(false),
             connection: AtomicUsize::new(0),
             outer: AtomicPtr::new(ptr::null_mut()),
         }

@@ -205,8 +205,10 @@ fn with_context<'py>(
     }
     let copy = PyList::empty(py);
     if let Some(headers) = headers {
-        let Ok(headers) = headers.cast_exact::<PyList>() else { return Ok(None) };
-        for header in headers.iter() {
+        // The library takes lists, of the application's kinds too, and asks them for their items as we do.
+        let Ok(headers) = headers.cast::<PyList>() else { return Ok(None) };
+        for header in headers.try_iter()? {
+            let header = header?;
             // A message that is passed on: its old context, with the state that belongs to it, makes way.
             let name = header.cast::<PyTuple>().ok().and_then(|pair| pair.get_item(0).ok());
             let name = text(&name);
@@ -415,6 +417,7 @@ fn link<'a>(remote: &RemoteContext, carried: &'a Carried) -> Link<'a> {
         trace_id: remote.trace_id,
         span_id: remote.span_id,
         flags: remote.flags,
+        remote: true,
         trace_state: &carried.trace_state,
     }
 }

@@ -10,6 +10,7 @@ use std::sync::{Mutex, OnceLock};
 
 use agent_core::span::{SpanKind, SpanSpec};
 use agent_core::{Key, generation, semconv};
+use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyList, PyMapping, PyString, PyTuple};
@@ -36,6 +37,13 @@ pub static LIBRARY: Instrumentation = Instrumentation {
         Target::call(MONITORING, "_EventListeners.publish_command_start", started),
         Target::call(MONITORING, "_EventListeners.publish_command_success", succeeded),
         Target::call(MONITORING, "_EventListeners.publish_command_failure", failed),
+        // Most releases tell of no end where a command is interrupted or its task is cancelled.
+        Target::call("pymongo.pool", "SocketInfo._raise_connection_failure", interrupted).optional(),
+        Target::call("pymongo.pool", "Connection._raise_connection_failure", interrupted).optional(),
+        Target::call("pymongo.synchronous.pool", "Connection._raise_connection_failure", interrupted)
+            .optional(),
+        Target::call("pymongo.asynchronous.pool", "AsyncConnection._raise_connection_failure", interrupted)
+            .optional(),
     ],
 };
 
@@ -88,7 +96,7 @@ const OF_COLLECTION: [&str; 24] = [
     "reIndex",
 ];
 
-/// A command on its way.
+/// Which command it is, to the driver.
 #[derive(Clone, Copy, PartialEq)]
 struct CommandId {
     request: i64,
@@ -98,20 +106,28 @@ struct CommandId {
     address: u64,
 }
 
-/// Beyond these the oldest is taken for lost: older releases tell of no end where a `KeyboardInterrupt` is raised.
+/// A command on its way.
+struct Sent {
+    id: CommandId,
+    /// Stands for the thread that it began in.
+    thread: usize,
+    span: StoredSpan,
+}
+
+/// Beyond these the oldest is taken for lost.
 const MAX_OPEN: usize = 4096;
 
 /// Commands on their way, by start.
 struct Open {
     generation: u32,
-    spans: VecDeque<(CommandId, StoredSpan)>,
+    spans: VecDeque<Sent>,
 }
 
 // Never held across a call into Python. A span dropped under it runs no Python code.
 static OPEN: Mutex<Open> = Mutex::new(Open { generation: 0, spans: VecDeque::new() });
 
 /// `None` where a fork inherited the lock taken, or without the GIL where others hold it for long.
-fn with_open<R>(work: impl FnOnce(&mut VecDeque<(CommandId, StoredSpan)>) -> R) -> Option<R> {
+fn with_open<R>(work: impl FnOnce(&mut VecDeque<Sent>) -> R) -> Option<R> {
     let mut open = (0..1000).find_map(|_| {
         let open = OPEN.try_lock().ok();
         if open.is_none() {
@@ -171,11 +187,11 @@ fn start(call: &Call<'_>) -> Option<()> {
     let mut stored = Some(span.store());
     let lost = with_open(|open| {
         let lost = if open.len() < MAX_OPEN { None } else { open.pop_front() };
-        open.extend(stored.take().map(|span| (id, span)));
+        open.extend(stored.take().map(|span| Sent { id, thread: this_thread(), span }));
         lost
     });
-    if let Some(Some((_, lost))) = lost {
-        lost.get(py).finish();
+    if let Some(Some(lost)) = lost {
+        lost.span.get(py).finish();
     }
     Some(())
 }
@@ -239,10 +255,11 @@ fn describe(
 
 fn succeeded(call: &mut Call<'_>) -> HookResult {
     if let Some(span) = take(call) {
-        if let Some(reply) = call.argument(2, intern!(call.py(), "reply"))
-            && let Some(error) = write_error(&reply)
-        {
-            set_error(&span, &error);
+        if let Some(reply) = call.argument(2, intern!(call.py(), "reply")) {
+            let told = write_error(&reply).is_some_and(|error| set_error(&span, &error));
+            if !told && failed_operations(&reply) {
+                span.with(|span| exception::set_error(span, "_OTHER", ""));
+            }
         }
         span.finish();
     }
@@ -270,10 +287,58 @@ fn take<'py>(call: &Call<'py>) -> Option<Span<'py>> {
     let connection = call.argument(5, intern!(py, "connection_id"))?;
     let id = id(request, &connection, call.arg(6))?;
     let found = with_open(|open| {
-        let at = open.iter().rposition(|(other, _)| *other == id)?;
+        let at = open.iter().rposition(|sent| sent.id == id)?;
         open.remove(at)
     });
-    Some(found??.1.get(py))
+    Some(found??.span.get(py))
+}
+
+/// A connection gives up. Where the reason is no `Exception`, most releases say nothing of the command that was on it.
+fn interrupted(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    if let Some(connection) = call.arg(0)
+        && let Some(error) = call.argument(1, intern!(py, "error"))
+        && !error.is_instance_of::<PyException>()
+        && let Some(span) = take_on(&connection)
+    {
+        if !exception::is_cancellation(&error) {
+            set_failure(&span, None, Some(&error));
+        }
+        span.finish();
+    }
+    call.proceed();
+    Ok(())
+}
+
+/// The span of the command that is on a connection.
+#[cold]
+fn take_on<'py>(connection: &Bound<'py, PyAny>) -> Option<Span<'py>> {
+    let py = connection.py();
+    let address = address(&objects::attribute(connection, intern!(py, "address"))?)?;
+    let number = quiet(py, connection.getattr_opt(intern!(py, "server_connection_id"))).flatten();
+    let found = with_open(|open| {
+        let at = match number {
+            // The newest: what an exhaust cursor left behind is older.
+            Some(number) => {
+                let number = number.extract::<i64>().ok()?;
+                open.iter().rposition(|sent| sent.id.address == address && sent.id.connection == number)?
+            }
+            // Releases that do not know it have one command in a thread, unless greenlets share that.
+            None => {
+                let mine = |sent: &Sent| sent.thread == this_thread() && sent.id.address == address;
+                let at = open.iter().rposition(mine)?;
+                (!open.range(..at).any(mine)).then_some(at)?
+            }
+        };
+        open.remove(at)
+    });
+    Some(found??.span.get(py))
+}
+
+/// Stands for this thread as long as it lives.
+fn this_thread() -> usize {
+    thread_local!(static HERE: u8 = const { 0 });
+    HERE.with(|here| std::ptr::from_ref(here) as usize)
 }
 
 fn id(
@@ -281,12 +346,17 @@ fn id(
     connection: &Bound<'_, PyAny>,
     number: Option<Borrowed<'_, '_, PyAny>>,
 ) -> Option<CommandId> {
-    let server = Server::of(connection)?;
+    let address = address(connection)?;
+    let connection = number.and_then(|number| number.extract().ok()).unwrap_or(0);
+    Some(CommandId { request, connection, address })
+}
+
+fn address(of: &Bound<'_, PyAny>) -> Option<u64> {
+    let server = Server::of(of)?;
     let mut hasher = DefaultHasher::new();
     server.host.to_str().ok()?.hash(&mut hasher);
     server.port.hash(&mut hasher);
-    let connection = number.and_then(|number| number.extract().ok()).unwrap_or(0);
-    Some(CommandId { request, connection, address: hasher.finish() })
+    Some(hasher.finish())
 }
 
 /// Where a connection leads.
@@ -372,11 +442,33 @@ fn write_error<'py>(reply: &Bound<'py, PyAny>) -> Option<Bound<'py, PyDict>> {
     let reply = reply.cast::<PyDict>().ok()?;
     let errors = quiet(py, reply.get_item(intern!(py, "writeErrors")))?;
     let first = errors.and_then(|errors| errors.cast::<PyList>().ok()?.get_item(0).ok());
-    let error = match first {
+    let error = match first.or_else(|| operation_error(reply)) {
         Some(error) => error,
         None => quiet(py, reply.get_item(intern!(py, "writeConcernError")))??,
     };
     error.cast_into().ok()
+}
+
+/// Whether a client's bulk write says that operations failed.
+fn failed_operations(reply: &Bound<'_, PyAny>) -> bool {
+    let py = reply.py();
+    let count =
+        reply.cast::<PyDict>().ok().and_then(|reply| quiet(py, reply.get_item(intern!(py, "nErrors"))));
+    count.flatten().is_some_and(|count| quiet(py, count.extract::<f64>()).is_some_and(|count| count > 0.0))
+}
+
+/// The first error among the results that the reply to a client's bulk write begins with.
+fn operation_error<'py>(reply: &Bound<'py, PyDict>) -> Option<Bound<'py, PyAny>> {
+    if !failed_operations(reply) {
+        return None;
+    }
+    let py = reply.py();
+    let cursor = quiet(py, reply.get_item(intern!(py, "cursor")))??.cast_into::<PyDict>().ok()?;
+    let results = quiet(py, cursor.get_item(intern!(py, "firstBatch")))??.cast_into::<PyList>().ok()?;
+    results.iter().find(|result| {
+        let code = result.cast::<PyDict>().ok().and_then(|of| quiet(py, of.get_item(intern!(py, "code"))));
+        code.flatten().is_some()
+    })
 }
 
 /// Sets what a server's error document says; false if it has no code.

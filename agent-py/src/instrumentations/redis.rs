@@ -2,8 +2,15 @@
 //!
 //! Nothing hooked runs inside a plain command, so its span is not put in force. Inside pipelines (scripts are loaded),
 //! clusters (slots are looked up, commands sent again) and behind Sentinels (the master is asked for) the library calls
-//! itself: there the span is in force and covers what it leads to.
+//! itself: there the span is in force and covers what it leads to. So it is where replies may come from a cache of the
+//! client's own: a call that is answered there leaves no span, for nothing is sent.
+//!
+//! valkey-py is a fork with other names, and shares what is here.
 
+#[path = "redis/cache.rs"]
+pub mod cache;
+#[path = "redis/cluster.rs"]
+pub mod cluster;
 #[path = "redis/commands.rs"]
 mod commands;
 #[path = "redis/errors.rs"]
@@ -13,6 +20,7 @@ mod places;
 #[path = "redis/server.rs"]
 mod server;
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -20,63 +28,155 @@ use agent_core::Key;
 use agent_core::fragment::Fragment;
 use agent_core::semconv;
 use agent_core::span::{SpanKind, SpanSpec};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
+use self::cluster::{NO_NODE, Start, name_cluster, start_node};
 use self::commands::{Command, batch, described, queue, with_described};
 use self::errors::failed;
-use self::server::{Server, server, set_late_address, set_master, with_server};
+use self::server::{Server, server, set_master, with_server};
 use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span, StoredSpan};
 use crate::database;
-use crate::ffi::quiet;
-use crate::instrumentations::{Hook, Instrumentation, Target};
-use crate::objects::{attribute, text};
+use crate::ffi::Held;
+use crate::instrumentations::Instrumentation;
+use crate::objects::text;
 use crate::suppression::{self, Of};
-use crate::wrapper::{AsyncHook, Call, Flight, HookResult};
+use crate::wrapper::{Call, Flight, HookResult};
+
+/// What is wrapped in a package of this layout, whose client is called so.
+macro_rules! targets {
+    ($package:literal, $client:literal, $product:ty) => {{
+        use $crate::instrumentations::Target;
+        use $crate::instrumentations::registry::redis::{self, cache, cluster};
+        &[
+            Target::call(
+                concat!($package, ".client"),
+                concat!($client, ".execute_command"),
+                redis::command::<$product>,
+            ),
+            Target::call(concat!($package, ".client"), "Pipeline.execute", redis::pipeline::<$product>),
+            Target::call(
+                concat!($package, ".client"),
+                "Pipeline.immediate_execute_command",
+                redis::command::<$product>,
+            ),
+            Target::coroutine(
+                concat!($package, ".asyncio.client"),
+                concat!($client, ".execute_command"),
+                redis::command_async::<$product>,
+            ),
+            Target::coroutine(
+                concat!($package, ".asyncio.client"),
+                "Pipeline.execute",
+                redis::pipeline_async::<$product>,
+            ),
+            Target::coroutine(
+                concat!($package, ".asyncio.client"),
+                "Pipeline.immediate_execute_command",
+                redis::command_async::<$product>,
+            ),
+            Target::call(
+                concat!($package, ".cluster"),
+                concat!($client, "Cluster.execute_command"),
+                redis::cluster_command::<$product>,
+            ),
+            Target::call(
+                concat!($package, ".cluster"),
+                concat!($client, "Cluster._execute_command"),
+                cluster::node,
+            ),
+            Target::call(
+                concat!($package, ".cluster"),
+                "ClusterPipeline.execute",
+                redis::pipeline::<$product>,
+            ),
+            Target::call(concat!($package, ".cluster"), "NodeCommands.__init__", cluster::node_of_pipeline),
+            Target::coroutine(
+                concat!($package, ".asyncio.cluster"),
+                concat!($client, "Cluster.execute_command"),
+                redis::cluster_command_async::<$product>,
+            ),
+            // These two make a coroutine; which node it is for is known at the call.
+            Target::call(
+                concat!($package, ".asyncio.cluster"),
+                concat!($client, "Cluster._execute_command"),
+                cluster::node,
+            ),
+            Target::call(
+                concat!($package, ".asyncio.cluster"),
+                "ClusterNode.execute_pipeline",
+                cluster::node_of_pipeline_async,
+            ),
+            Target::coroutine(
+                concat!($package, ".asyncio.cluster"),
+                "ClusterPipeline.execute",
+                redis::pipeline_async::<$product>,
+            ),
+            // Transactions across a cluster, and with them WATCH, came with redis-py 6.0.
+            Target::call(
+                concat!($package, ".cluster"),
+                "TransactionStrategy._immediate_execute_command",
+                redis::cluster_command::<$product>,
+            )
+            .optional(),
+            Target::call(
+                concat!($package, ".cluster"),
+                "TransactionStrategy._get_client_and_connection_for_transaction",
+                cluster::node_of_transaction,
+            )
+            .optional(),
+            Target::coroutine(
+                concat!($package, ".asyncio.cluster"),
+                "TransactionStrategy._immediate_execute_command",
+                redis::cluster_command_async::<$product>,
+            )
+            .optional(),
+            Target::call(
+                concat!($package, ".asyncio.cluster"),
+                "TransactionStrategy._get_client_and_connection_for_transaction",
+                cluster::node_of_transaction,
+            )
+            .optional(),
+            // Caches of the client's own: redis-py's from 5.1 on, and valkey-py's.
+            Target::call(
+                concat!($package, ".connection"),
+                "CacheProxyConnection.send_command",
+                cache::send_unless_cached,
+            )
+            .optional(),
+            Target::call(concat!($package, ".cache"), "CacheEntry.__init__", cache::entry_made).optional(),
+            Target::call(concat!($package, "._cache"), "_LocalCache.get", cache::looked_up).optional(),
+        ]
+    }};
+}
+pub(super) use targets;
 
 /// The library.
 pub static LIBRARY: Instrumentation = Instrumentation {
     name: "redis",
     distribution: "redis",
     breaker: Breaker::new("redis"),
-    targets: &[
-        Target::call("redis.client", "Redis.execute_command", command),
-        Target::call("redis.client", "Pipeline.execute", pipeline),
-        Target::call("redis.client", "Pipeline.immediate_execute_command", command),
-        asynchronous("redis.asyncio.client", "Redis.execute_command", command_async),
-        asynchronous("redis.asyncio.client", "Pipeline.execute", pipeline_async),
-        asynchronous("redis.asyncio.client", "Pipeline.immediate_execute_command", command_async),
-        Target::call("redis.cluster", "RedisCluster.execute_command", cluster_command),
-        Target::call("redis.cluster", "RedisCluster._execute_command", node),
-        Target::call("redis.cluster", "ClusterPipeline.execute", pipeline),
-        asynchronous("redis.asyncio.cluster", "RedisCluster.execute_command", cluster_command_async),
-        // It makes a coroutine; which node it is for is known at the call.
-        Target::call("redis.asyncio.cluster", "RedisCluster._execute_command", node),
-        asynchronous("redis.asyncio.cluster", "ClusterPipeline.execute", pipeline_async),
-        // Transactions across a cluster, and with them WATCH, came with 6.0.
-        Target {
-            optional: true,
-            ..Target::call("redis.cluster", "TransactionStrategy._immediate_execute_command", watched)
-        },
-        Target {
-            optional: true,
-            ..asynchronous(
-                "redis.asyncio.cluster",
-                "TransactionStrategy._immediate_execute_command",
-                watched_async,
-            )
-        },
-    ],
+    targets: targets!("redis", "Redis", Redis),
 };
-
-const fn asynchronous(module: &'static str, attribute: &'static str, hook: AsyncHook) -> Target {
-    Target { module, attribute, hook: Hook::Async(hook), optional: false }
-}
 
 static SCOPE: Key = Key::new("remora.redis");
 static SPEC: SpanSpec = SpanSpec { name: "redis", kind: SpanKind::Client, scope: &SCOPE };
+
+/// A package of this layout.
+pub trait Product: Send + 'static {
+    /// Its spans.
+    fn spec() -> &'static SpanSpec;
+}
+
+/// redis-py.
+pub enum Redis {}
+
+impl Product for Redis {
+    fn spec() -> &'static SpanSpec {
+        &SPEC
+    }
+}
 
 /// What is known of a call before it is made.
 #[derive(Default)]
@@ -85,8 +185,10 @@ struct Plan {
     batch: Option<(Fragment, usize)>,
     procedure: Option<String>,
     server: Option<Arc<Server>>,
-    /// The address of the cluster's client, whose nodes are still to be chosen; or 0.
-    cluster: usize,
+    /// Of a pipeline of a cluster's.
+    start: Option<Start>,
+    /// While the nodes of a cluster are still to be chosen: what is called, or that it is a pipeline; else 0.
+    subject: usize,
     /// Whether the library calls itself inside.
     nested: bool,
 }
@@ -105,13 +207,12 @@ impl Plan {
         match of {
             Address::Pool => {
                 plan.server = server(&client);
-                plan.nested = plan.server.as_ref().is_some_and(|server| server.sentinel);
+                plan.nested = plan.server.as_ref().is_some_and(|server| server.sentinel || server.cached);
             }
             Address::Cluster => {
-                plan.cluster = client.as_ptr() as usize;
+                plan.subject = client.as_ptr() as usize;
                 plan.nested = true;
             }
-            Address::Unknown => {}
         }
         plan
     }
@@ -120,9 +221,13 @@ impl Plan {
     fn pipeline(call: &Call<'_>) -> Option<Self> {
         let pipeline = call.arg(0)?;
         let (commands, transaction) = queue(&pipeline)?;
+        let server = server(&pipeline);
+        let start = if server.is_none() { start_node(&pipeline) } else { None };
         Some(Self {
             batch: Some(batch(&commands, transaction)),
-            server: server(&pipeline),
+            subject: if start.is_some() { NO_NODE } else { 0 },
+            server,
+            start,
             nested: true,
             ..Self::default()
         })
@@ -150,7 +255,19 @@ impl Plan {
         });
         if self.nested {
             span.mark(Exit::Database, database::DRIVER + 1);
-            span.note().subject.store(self.cluster, Ordering::Relaxed);
+            span.note().subject.store(self.subject, Ordering::Relaxed);
+        }
+    }
+
+    /// Sets the address that is known only afterwards.
+    fn name_server(&self, span: &Span<'_>, client: Option<Borrowed<'_, '_, PyAny>>) {
+        if let Some(start) = &self.start {
+            name_cluster(span, start);
+        }
+        if self.server.as_ref().is_some_and(|server| server.sentinel)
+            && let Some(client) = client
+        {
+            set_master(span, &client);
         }
     }
 }
@@ -160,7 +277,6 @@ impl Plan {
 enum Address {
     Pool,
     Cluster,
-    Unknown,
 }
 
 #[cold]
@@ -169,17 +285,30 @@ fn procedure_name(call: &Call<'_>) -> Option<String> {
 }
 
 #[inline]
-fn start(py: Python<'_>) -> Option<(Span<'_>, Option<Span<'_>>)> {
+fn start<P: Product>(py: Python<'_>) -> Option<(Span<'_>, Option<Span<'_>>)> {
     if suppression::suppressed(py, Of::Any) {
         return None;
     }
     let parent = current::current(py);
-    let span = current::start_leaf(py, &SPEC, &parent, Exit::Database, database::DRIVER)?;
+    let span = current::start_leaf(py, P::spec(), &parent, Exit::Database, database::DRIVER)?;
     Some((span, parent))
 }
 
-fn command(call: &mut Call<'_>) -> HookResult {
-    let Some((span, parent)) = start(call.py()) else {
+/// Ends a call's span; one that a cache of the client's answered has none.
+fn conclude(span: &Span<'_>, error: Option<&Bound<'_, PyAny>>) {
+    match error {
+        Some(error) => failed(span, error),
+        None if cache::is_answer(span) => {
+            span.with(|span| span.abandon(None));
+        }
+        None => {}
+    }
+    span.finish();
+}
+
+/// Around a command to one server.
+pub fn command<P: Product>(call: &mut Call<'_>) -> HookResult {
+    let Some((span, parent)) = start::<P>(call.py()) else {
         call.proceed();
         return Ok(());
     };
@@ -202,51 +331,47 @@ fn command(call: &mut Call<'_>) -> HookResult {
             span.with(|span| span.str(&semconv::DB_SYSTEM_NAME, "redis"));
         }
     }
-    let sentinel = call.arg(0).and_then(|client| {
+    let server = call.arg(0).and_then(|client| {
         with_server(&client, |server| {
             span.with(|span| span.append(&server.fragment));
-            server.sentinel
+            (server.sentinel, server.cached)
         })
     });
-    if sentinel == Some(true) {
+    let (sentinel, cached) = server.unwrap_or_default();
+    if sentinel || cached {
         span.mark(Exit::Database, database::DRIVER + 1);
         let entered = span.enter(parent);
         call.proceed();
         drop(entered);
         span.unmark();
-        if let Some(client) = call.arg(0) {
-            set_master(&span, &client);
-        }
     } else {
         call.proceed();
     }
-    if let Some(error) = call.error() {
-        failed(&span, &error);
+    if sentinel && let Some(client) = call.arg(0) {
+        set_master(&span, &client);
     }
-    span.finish();
+    conclude(&span, call.error().as_deref());
     Ok(())
 }
 
-fn cluster_command(call: &mut Call<'_>) -> HookResult {
-    exchange(call, |call| Some(Plan::command(call, Address::Cluster)))
+/// Around a command to a cluster.
+pub fn cluster_command<P: Product>(call: &mut Call<'_>) -> HookResult {
+    exchange::<P>(call, |call| Some(Plan::command(call, Address::Cluster)))
 }
 
-fn watched(call: &mut Call<'_>) -> HookResult {
-    exchange(call, |call| Some(Plan::command(call, Address::Unknown)))
-}
-
-fn pipeline(call: &mut Call<'_>) -> HookResult {
+/// Around a pipeline or transaction.
+pub fn pipeline<P: Product>(call: &mut Call<'_>) -> HookResult {
     // Nothing to send makes no span, so the queue is looked at first.
     if call.arg(0).and_then(|pipeline| queue(&pipeline)).is_none() {
         call.proceed();
         return Ok(());
     }
-    exchange(call, Plan::pipeline)
+    exchange::<P>(call, Plan::pipeline)
 }
 
 #[inline]
-fn exchange(call: &mut Call<'_>, plan: impl FnOnce(&Call<'_>) -> Option<Plan>) -> HookResult {
-    let Some((span, parent)) = start(call.py()) else {
+fn exchange<P: Product>(call: &mut Call<'_>, plan: impl FnOnce(&Call<'_>) -> Option<Plan>) -> HookResult {
+    let Some((span, parent)) = start::<P>(call.py()) else {
         call.proceed();
         return Ok(());
     };
@@ -261,66 +386,47 @@ fn exchange(call: &mut Call<'_>, plan: impl FnOnce(&Call<'_>) -> Option<Plan>) -
     } else {
         call.proceed();
     }
-    if plan.server.is_some_and(|server| server.sentinel)
-        && let Some(client) = call.arg(0)
-    {
-        set_master(&span, &client);
-    }
-    if let Some(error) = call.error() {
-        failed(&span, &error);
-    }
-    span.finish();
+    plan.name_server(&span, call.arg(0));
+    conclude(&span, call.error().as_deref());
     Ok(())
 }
 
-/// A cluster's command goes to this node: the first one is named.
-fn node(call: &mut Call<'_>) -> HookResult {
-    let py = call.py();
-    if let (Some(client), Some(span)) = (call.arg(0), current::current(py))
-        && span.note().subject.load(Ordering::Relaxed) == client.as_ptr() as usize
-        && span.covers(Exit::Database, database::DRIVER)
-        && let Some(node) = call.argument(1, intern!(py, "target_node"))
-    {
-        span.note().subject.store(0, Ordering::Relaxed);
-        let port = attribute(&node, intern!(py, "port")).and_then(|port| quiet(py, port.extract()));
-        set_late_address(&span, &attribute(&node, intern!(py, "host")), port);
-    }
-    call.proceed();
-    Ok(())
+/// Around a command to one server.
+pub fn command_async<P: Product>(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
+    Ok(Some(Sent::<P>::boxed(call, Plan::command(call, Address::Pool))))
 }
 
-fn command_async(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
-    Ok(Some(Box::new(Sent::by(Plan::command(call, Address::Pool)))))
+/// Around a command to a cluster.
+pub fn cluster_command_async<P: Product>(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
+    Ok(Some(Sent::<P>::boxed(call, Plan::command(call, Address::Cluster))))
 }
 
-fn cluster_command_async(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
-    Ok(Some(Box::new(Sent::by(Plan::command(call, Address::Cluster)))))
-}
-
-fn watched_async(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
-    Ok(Some(Box::new(Sent::by(Plan::command(call, Address::Unknown)))))
-}
-
-fn pipeline_async(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
-    Ok(Plan::pipeline(call).map(|plan| Box::new(Sent::by(plan)) as Box<dyn Flight>))
+/// Around a pipeline or transaction.
+pub fn pipeline_async<P: Product>(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
+    Ok(Plan::pipeline(call).map(|plan| Sent::<P>::boxed(call, plan)))
 }
 
 /// A coroutine of the library's.
-struct Sent {
+struct Sent<P> {
     plan: Plan,
+    /// What was called, where it is to be asked at the end.
+    client: Option<Held>,
     /// One that is not put in force.
     span: Option<StoredSpan>,
+    product: PhantomData<P>,
 }
 
-impl Sent {
-    fn by(plan: Plan) -> Self {
-        Self { plan, span: None }
+impl<P: Product> Sent<P> {
+    fn boxed(call: &Call<'_>, plan: Plan) -> Box<dyn Flight> {
+        let asked = plan.server.as_ref().is_some_and(|server| server.sentinel);
+        let client = call.arg(0).filter(|_| asked).map(|client| Held::new(&client));
+        Box::new(Self { plan, client, span: None, product: PhantomData })
     }
 }
 
-impl Flight for Sent {
+impl<P: Product> Flight for Sent<P> {
     fn start(&mut self, py: Python<'_>) -> HookResult<Option<StoredSpan>> {
-        let Some((span, _)) = start(py) else { return Ok(None) };
+        let Some((span, _)) = start::<P>(py) else { return Ok(None) };
         self.plan.apply(&span);
         if self.plan.nested {
             return Ok(Some(span.store()));
@@ -337,10 +443,8 @@ impl Flight for Sent {
     ) -> HookResult {
         let own = self.span.take().map(|span| span.get(py));
         let Some(span) = span.or(own.as_ref()) else { return Ok(()) };
-        if let Err(error) = outcome {
-            failed(span, error);
-        }
-        span.finish();
+        self.plan.name_server(span, self.client.as_ref().map(|client| client.bind(py)));
+        conclude(span, outcome.err());
         span.unmark();
         Ok(())
     }

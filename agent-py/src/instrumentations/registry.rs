@@ -29,5 +29,6 @@ libraries! {
     starlette = "starlette.rs";
     threading = "threading.rs";
     urllib3 = "urllib3.rs";
+    valkey = "valkey.rs";
     wsgi = "wsgi.rs";
 }

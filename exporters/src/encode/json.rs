@@ -254,7 +254,7 @@ impl Format for Json {
         text(out, "traceState", link.trace_state);
         nested(out, attributes);
         number(out, "droppedAttributesCount", u32::from(dropped));
-        number(out, "flags", u32::from(link.flags));
+        number(out, "flags", super::flags(link.flags, link.remote));
         out.push(b'}');
     }
 

@@ -18,10 +18,14 @@ use crate::config::Resource;
 /// requests.
 pub const MAX_REQUEST_BYTES: usize = 3 << 20 | 1 << 19;
 
-/// OTLP `SpanFlags`: whether the parent is remote is known.
+/// OTLP `SpanFlags`: whether the parent or the linked span is remote is known.
 const HAS_IS_REMOTE: u32 = 0x100;
-/// OTLP `SpanFlags`: the parent is remote.
+/// OTLP `SpanFlags`: it is.
 const IS_REMOTE: u32 = 0x200;
+
+fn flags(of_trace: u8, remote: bool) -> u32 {
+    u32::from(of_trace) | HAS_IS_REMOTE | if remote { IS_REMOTE } else { 0 }
+}
 
 /// The format of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +114,7 @@ fn span_fields<F: Format>(f: &mut F, span: SpanRef<'_>, timeline: &Timeline) {
         span: header,
         start: timeline.unix_nanos(header.start),
         end: timeline.unix_nanos(header.end),
-        flags: u32::from(header.flags) | HAS_IS_REMOTE | if header.parent_remote { IS_REMOTE } else { 0 },
+        flags: flags(header.flags, header.parent_remote),
     };
     let mut tail = Tail { name: span.static_name(), ..Tail::default() };
     let (mut events, mut links) = (false, false);

@@ -187,10 +187,8 @@ impl Format for Protobuf {
         text(out, 3, link.trace_state);
         out.extend_from_slice(attributes.bytes());
         count(out, 5, dropped);
-        if link.flags != 0 {
-            out.push(tag(6, FIXED32));
-            out.extend_from_slice(&u32::from(link.flags).to_le_bytes());
-        }
+        out.push(tag(6, FIXED32));
+        out.extend_from_slice(&super::flags(link.flags, link.remote).to_le_bytes());
         close(out, message);
     }
 

@@ -39,6 +39,7 @@ pub struct Linked {
     pub trace_id: [u8; 16],
     pub span_id: [u8; 8],
     pub flags: u8,
+    pub remote: bool,
     pub trace_state: String,
     pub text: String,
 }
@@ -113,11 +114,12 @@ fn kind() -> impl Strategy<Value = SpanKind> {
 
 pub fn shape() -> impl Strategy<Value = Shape> {
     let event = (text(), text(), any::<i64>()).prop_map(|(name, text, int)| Event { name, text, int });
-    let link = (any::<[u8; 16]>(), any::<[u8; 8]>(), any::<u8>(), "[a-z=,]{0,9}", text()).prop_map(
-        |(trace_id, span_id, flags, trace_state, text)| Linked {
+    let link = (any::<[u8; 16]>(), any::<[u8; 8]>(), any::<(u8, bool)>(), "[a-z=,]{0,9}", text()).prop_map(
+        |(trace_id, span_id, (flags, remote), trace_state, text)| Linked {
             trace_id,
             span_id,
             flags,
+            remote,
             trace_state,
             text,
         },
@@ -196,6 +198,7 @@ fn make(shape: &Shape) -> ActiveSpan {
             trace_id: link.trace_id,
             span_id: link.span_id,
             flags: link.flags,
+            remote: link.remote,
             trace_state: &link.trace_state,
         };
         span.link(&linked, |attributes| attributes.str("text", &link.text));

@@ -27,6 +27,8 @@ pub struct Server {
     pub fragment: Fragment,
     /// Whether Sentinels are asked for the address.
     pub sentinel: bool,
+    /// Whether replies may come from a cache of the client's own.
+    pub cached: bool,
 }
 
 struct SeenServer {
@@ -70,6 +72,10 @@ fn server_anew(pool: &Bound<'_, PyAny>, place: usize) -> Option<Arc<Server>> {
     let index = if index.is_some() { number(&index) } else { Some(0) };
     let port = if port.is_some() { number(&port) } else { Some(DEFAULT_PORT) };
     let sentinel = attribute(pool, intern!(py, "service_name")).is_some();
+    let is = |name| get(name).is_some_and(|value| quiet(py, value.is_truthy()) == Some(true));
+    let cached = attribute(pool, intern!(py, "cache")).is_some()
+        || get(intern!(py, "client_cache")).is_some()
+        || is(intern!(py, "cache_enabled"));
     let address = match (text(&path), text(&host)) {
         _ if sentinel => None,
         (Some(path), _) => Some((path, None)),
@@ -86,7 +92,7 @@ fn server_anew(pool: &Bound<'_, PyAny>, place: usize) -> Option<Arc<Server>> {
         let Some((address, port)) = address else { return };
         set_address(span, address, port);
     });
-    let server = Arc::new(Server { fragment, sentinel });
+    let server = Arc::new(Server { fragment, sentinel, cached });
     if let Some(pool) = quiet(py, PyWeakrefReference::new(pool)) {
         let seen = SeenServer { pool: pool.unbind(), server: server.clone() };
         drop(put(&SERVERS, place, seen).map(|old| old.pool.into_bound(py)));
@@ -108,10 +114,25 @@ fn set_address(span: &mut ActiveSpan, address: &str, port: Option<i64>) {
 }
 
 /// A node's or a master's address, known only while the call is under way.
-pub fn set_late_address(span: &Span<'_>, host: &Option<Bound<'_, PyAny>>, port: Option<i64>) {
-    if let Some(host) = text(host) {
+pub fn set_late_address(span: &Span<'_>, host: Option<&str>, port: Option<i64>) {
+    if let Some(host) = host {
         span.with(|span| set_address(span, host, port));
     }
+}
+
+/// Takes an address off again.
+#[cold]
+pub fn forget_address(span: &Span<'_>) {
+    span.with(|span| {
+        for key in [
+            &semconv::SERVER_ADDRESS,
+            &semconv::SERVER_PORT,
+            &old_names::NET_PEER_NAME,
+            &old_names::NET_PEER_PORT,
+        ] {
+            span.replace(key.name());
+        }
+    });
 }
 
 /// The master that the Sentinels named last.
@@ -123,6 +144,6 @@ pub fn set_master(span: &Span<'_>, client: &Bound<'_, PyAny>) {
         .and_then(|address| address.cast_into_exact::<PyTuple>().ok());
     if let Some(master) = master {
         let port = quiet(py, master.get_item(1)).and_then(|port| quiet(py, port.extract()));
-        set_late_address(span, &quiet(py, master.get_item(0)), port);
+        set_late_address(span, text(&quiet(py, master.get_item(0))), port);
     }
 }

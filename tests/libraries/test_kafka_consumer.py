@@ -1,0 +1,269 @@
+"""kafka-python's consumers: loops, polls and their links."""
+
+from collections.abc import Callable
+
+import pytest
+from support.otlp import children, find
+from support.servers.kafka import Kafka
+
+from .conftest import Program
+from .kafka_program import kafka_spans, with_broker
+
+Run = Callable[..., Program]
+
+
+@pytest.fixture
+def run(program: Run, kafka_broker: Kafka) -> Run:
+    """As `program`, after `SETUP`."""
+    return with_broker(program, kafka_broker)
+
+
+def test_leaving_a_loop_half_way_ends_the_span_in_bounds(run: Run) -> None:
+    code = """
+    import gc, threading, remora
+    p = producer()
+    for n in range(6):
+        p.send(TOPIC, b"x", partition=0)
+    p.flush()
+    made = remora.status()["spans"]["made"]
+    def ended():
+        return remora.status()["spans"]["made"] - made
+    def now():
+        return remora.current_span_id()
+    # Asked again, it ends.
+    c = consumer(TOPIC)
+    next(c)
+    first = now()
+    show(ended(), first is not None)
+    next(c)
+    show(ended(), now() not in (None, first))
+    # A break, and a poll.
+    for message in c:
+        break
+    show(ended(), now() is not None)
+    c.poll(0)
+    show(now(), ended() >= 3)
+    c.close()
+    # Closed in the loop, and from another thread.
+    made = remora.status()["spans"]["made"]
+    c = consumer(TOPIC)
+    for message in c:
+        c.close()
+        show(now(), ended())
+    c = consumer(TOPIC)
+    next(c)
+    thread = threading.Thread(target=c.close)
+    thread.start()
+    thread.join()
+    show(ended())
+    # Forgotten.
+    c = consumer(TOPIC)
+    next(c)
+    del c, message
+    gc.collect()
+    show(now(), ended())
+    # Left to the end of the process.
+    c = consumer(TOPIC)
+    next(c)
+    """
+    result = run(code, quiet=False)
+    assert result.shown == [
+        [0, True], [1, True], [2, True], [None, True], [None, 1], 2, [None, 3],
+    ]  # fmt: skip
+    # Three by asking again, one each closed in the loop, closed elsewhere, forgotten and at the exit.
+    assert len(kafka_spans(result, "process")) == 7
+
+
+def test_threads_and_nested_loops_have_their_own_parents(run: Run) -> None:
+    code = """
+    import threading
+    p = producer()
+    for n in range(8):
+        p.send(TOPIC, b"x", partition=0)
+        p.send(OTHER, b"y", partition=0)
+    p.flush()
+    lock = threading.Lock()
+    shared = consumer(TOPIC)
+    def work():
+        for n in range(2):
+            with lock:
+                message = next(shared)
+            p.send("work", str(message.offset).encode(), key=str(message.offset).encode())
+            time.sleep(0.02)
+    threads = [threading.Thread(target=work) for n in range(4)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    shared.close()
+    outer, inner = consumer(TOPIC), consumer(OTHER)
+    for n in range(8):
+        next(outer)
+        next(inner)
+    outer.close()
+    inner.close()
+    import remora
+    show(remora.current_span_id())
+    p.close()
+    show(TOPIC, OTHER)
+    """
+    result = run(code)
+    none, (topic, other) = result.shown
+    assert none is None
+    work = find(result.spans, "send work")
+    assert len(work) == 8
+    by_id = {span.span_id: span for span in result.spans}
+    for span in work:
+        parent = by_id[span.parent_id or ""]
+        assert parent.name == f"process {topic}"
+        assert str(parent["messaging.kafka.offset"]) == span["messaging.kafka.message.key"]
+        assert parent.end >= span.start
+    outer = find(result.spans, f"process {topic}")
+    assert len(outer) == 16
+    for span in find(result.spans, f"process {other}"):
+        assert by_id[span.parent_id or ""].name == f"process {topic}"
+        assert len(span.links) == 1
+
+
+def test_links_hold_what_messages_carry_up_to_the_limit(run: Run) -> None:
+    code = """
+    p = producer()
+    old = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
+    def send(headers):
+        # As a producer without the agent.
+        type(p).send.__wrapped__(p, TOPIC, b"x", headers=headers, partition=0)
+    send([("traceparent", old.encode()), ("tracestate", b"a=1"), ("other", b"\\xff")])
+    send([("traceparent", b"\\xff\\x00 nonsense")])
+    send([("traceparent", b"")])
+    send([("traceparent", b"nonsense"), ("traceparent", old.encode())])
+    send([])
+    for n in range(6):
+        send([("traceparent", old.encode())])
+    p.flush()
+    show(len(drain(consumer(TOPIC), 11)))
+    for message in consumer(TOPIC, consumer_timeout_ms=500):
+        pass
+    """
+    result = run(code, env={"OTEL_SPAN_LINK_COUNT_LIMIT": "4"})
+    assert result.shown == [11]
+    polls = kafka_spans(result, "poll")
+    links = [link for span in polls for link in span.links]
+    assert sum(len(span.links) + span.dropped_links for span in polls) == 8
+    assert max(len(span.links) for span in polls) <= 4
+    assert links[0].trace_id == "ab" * 16
+    assert links[0].span_id == "cd" * 8
+    assert links[0].trace_state == "a=1"
+    # Sampled, and known to be of another process.
+    assert links[0].flags == 0x301
+    assert links[0].attributes == {"messaging.destination.partition.id": "0", "messaging.kafka.offset": 0}
+    processes = kafka_spans(result, "process")
+    assert [span.parent_id for span in processes].count("cd" * 8) == 8
+    assert [len(span.links) for span in processes] == [1, 0, 0, 1, 0, *[1] * 6]
+
+
+def test_empty_polls_and_the_heartbeat_make_no_spans_and_failing_ones_do(run: Run) -> None:
+    code = """
+    c = consumer(TOPIC, group_id="beats", heartbeat_interval_ms=50)
+    for n in range(5):
+        c.poll(100)
+    for message in consumer(TOPIC, consumer_timeout_ms=200):
+        pass
+    c.close()
+    for wrong in (lambda: c.poll(0), lambda: next(c)):
+        try:
+            wrong()
+        except BaseException as error:
+            show(type(error).__name__)
+    """
+    result = run(code, quiet=False)
+    assert result.shown == ["IllegalStateError", "StopIteration"]
+    [failed] = result.spans
+    assert (failed.name, failed.status, failed["error.type"]) == (
+        "poll", "error", "kafka.errors.IllegalStateError",
+    )  # fmt: skip
+
+
+def test_a_consumer_is_not_kept(run: Run) -> None:
+    code = """
+    import gc, weakref
+    p = producer()
+    p.send(TOPIC, b"x").get(10)
+    c = consumer(TOPIC)
+    for message in c:
+        break
+    reference, record = weakref.ref(c), id(message)
+    c.close()
+    del c, message
+    gc.collect()
+    show(reference() is None)
+    """
+    assert run(code).shown == [True]
+
+
+def test_asked_in_worker_threads_of_asyncio_or_through_a_generator_each_span_ends(run: Run) -> None:
+    code = """
+    import asyncio
+    p = producer()
+    for n in range(3):
+        p.send(TOPIC, b"x", partition=0)
+    p.flush()
+    async def main():
+        c = consumer(TOPIC)
+        for n in range(3):
+            await asyncio.to_thread(next, c)
+        c.close()
+    asyncio.run(main())
+    def messages():
+        yield from consumer(TOPIC, consumer_timeout_ms=300)
+    for message in messages():
+        p.send(OTHER, b"y")
+    p.flush()
+    show(len([*messages()]))
+    """
+    result = run(code)
+    assert result.shown == [3]
+    processes = kafka_spans(result, "process")
+    assert len(processes) == 9
+    assert [len(children(result.spans, span)) for span in processes] == [0, 0, 0, 1, 1, 1, 0, 0, 0]
+
+
+def test_a_poll_of_several_topics_names_them_on_its_links_and_one_with_a_limit_counts_what_it_brought(
+    run: Run,
+) -> None:
+    code = """
+    p = producer()
+    for n in range(3):
+        p.send(TOPIC, b"x", partition=0)
+        p.send(OTHER, b"y", partition=1)
+    p.flush()
+    c = consumer()
+    both = [kafka.TopicPartition(TOPIC, 0), kafka.TopicPartition(OTHER, 1)]
+    c.assign(both)
+    # Both places are known: one request asks for both.
+    for place in both:
+        c.seek(place, 0)
+    left = 6
+    while left:
+        batches = c.poll(200, max_records=4)
+        if batches:
+            left -= sum(map(len, batches.values()))
+            show({place.topic: len(batch) for place, batch in batches.items()})
+    c.close()
+    """
+    result = run(code)
+    several, rest = result.shown
+    assert sum(several.values()) == 4
+    assert len(several) == 2
+    first, second = kafka_spans(result, "poll")
+    assert (first.name, first["messaging.batch.message_count"], len(first.links)) == ("poll", 4, 4)
+    assert "messaging.destination.name" not in first.attributes
+    assert "messaging.destination.partition.id" not in first.attributes
+    on_links = [link.attributes["messaging.destination.name"] for link in first.links]
+    assert {topic: on_links.count(topic) for topic in several} == several
+    partitions = {
+        link.attributes["messaging.destination.name"]: link.attributes["messaging.destination.partition.id"]
+        for link in first.links
+    }
+    assert sorted(partitions.values()) == ["0", "1"]
+    [(topic, count)] = rest.items()
+    assert (second.name, second["messaging.batch.message_count"]) == (f"poll {topic}", count)
+    assert second["messaging.destination.partition.id"] == partitions[topic]
+    assert all("messaging.destination.name" not in link.attributes for link in second.links)
