@@ -1,6 +1,7 @@
 //! What all database libraries share: statements, summaries, errors, layers.
 
 pub mod composed;
+pub mod driver;
 
 use std::sync::{Arc, LazyLock, Mutex};
 
