@@ -2,6 +2,7 @@
 
 pub mod composed;
 pub mod driver;
+pub mod postgresql;
 
 use std::sync::{Arc, LazyLock, Mutex};
 

@@ -88,6 +88,13 @@ pub static LIBRARY: Instrumentation = Instrumentation {
             .optional(),
         Target::call("sqlalchemy.dialects.postgresql.psycopg2", "PGDialect_psycopg2.initialize", of_its_own)
             .optional(),
+        // Of each new connection.
+        Target::call(
+            "sqlalchemy.dialects.postgresql.psycopg2",
+            "PGDialect_psycopg2._hstore_oids",
+            of_its_own,
+        )
+        .optional(),
     ],
 };
 
