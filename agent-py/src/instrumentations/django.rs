@@ -1,9 +1,12 @@
-//! Django: the SERVER span of a request.
+//! Django: the SERVER span of a request, and the spans of statements whose driver makes none.
 //!
 //! The handlers' `__call__` is the request, or `BaseHandler.get_response` where there is none (the test client);
 //! `resolve_request` knows the route, `response_for_exception` what no code of the application took. A response that
 //! is streamed is handed on as it is: it carries the span, which is in force while a piece is made and ends with
 //! `close`, or with the response.
+
+#[path = "django/queries.rs"]
+mod queries;
 
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
@@ -60,6 +63,8 @@ pub static LIBRARY: Instrumentation = Instrumentation {
             hook: Hook::Call(get_response),
             optional: true,
         },
+        Target::call("django.db.backends.utils", "CursorWrapper._execute", queries::execute),
+        Target::call("django.db.backends.utils", "CursorWrapper._executemany", queries::executemany),
     ],
 };
 
