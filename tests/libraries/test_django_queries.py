@@ -242,3 +242,64 @@ def test_over_postgresql_the_spans_are_the_driver_s(
         "network.peer.port": postgresql.port,
     }
     check_statements(result, f"remora.{driver}", expected, "42P01")
+
+
+HOSTILE = """
+from django.db.backends.utils import CursorWrapper
+class Loud:
+    def __getattr__(self, name): raise RuntimeError(name)
+    def __str__(self): raise RuntimeError("str")
+class Text(str):
+    def __eq__(self, other): raise RuntimeError("eq")
+    __hash__ = None
+def attempt(call, *args):
+    try:
+        show(str(call(*args)))
+    except BaseException as error:
+        show(type(error).__name__, str(error))
+cursor = connection.cursor()
+for sql in ("select %s", Text("select 1"), "", None, 5, b"select 1", "selec 1", "select '\\ud800'", Loud()):
+    for parameters in ((), (None,), ((),), ([1],), ([Loud()],), (Loud(),), ({"a": 1},)):
+        attempt(cursor.execute, sql, *parameters)
+    attempt(cursor.executemany, sql, [[1], [2]])
+    attempt(cursor.executemany, sql, Loud())
+attempt(CursorWrapper._execute)
+attempt(CursorWrapper._execute, 1, 2)
+attempt(CursorWrapper(None, None).execute, "select 1")
+attempt(CursorWrapper(Loud(), Loud()).execute, "select 1")
+cursor.close()
+attempt(cursor.execute, "select 1")
+connection.close()
+attempt(cursor.execute, "select 1")
+"""
+
+
+def test_hostile_statements_end_as_without_us(program: Run, mariadb: MariaDB) -> None:
+    env = over_mariadb(mariadb)
+    result = program(PYMYSQL + APP + HOSTILE, env=env)
+    assert result.shown == program(PYMYSQL + APP + HOSTILE, env={**env, "REMORA_ENABLED": "false"}).shown
+    assert len(result.shown) == 9 * 9 + 6
+
+
+def test_neither_connections_nor_what_they_are_called_with_are_kept(program: Run, mariadb: MariaDB) -> None:
+    code = (
+        PYMYSQL
+        + APP
+        + """
+import gc, weakref
+class Parameter(str): pass
+def work():
+    connection.close()
+    query()
+    parameter = Parameter("x")
+    with connection.cursor() as cursor:
+        cursor.execute("select %s", [parameter])
+    kept = weakref.ref(connection.connection), weakref.ref(cursor), weakref.ref(parameter)
+    connection.close()
+    return kept
+kept = work()
+gc.collect()
+show([one() is None for one in kept])
+"""
+    )
+    assert program(code, env=over_mariadb(mariadb)).shown == [[True] * 3]
