@@ -17,6 +17,7 @@ from support.process import Env, Result, Service, file_env, remora_run, run_pyth
 from support.pythons import AVAILABLE, PRIMARY
 from support.servers.kafka import Kafka
 from support.servers.mariadb import MariaDB
+from support.servers.mongodb import MongoDB
 from support.servers.postgresql import PostgreSQL
 from support.servers.redis import Cluster as RedisCluster
 from support.servers.redis import Redis
@@ -176,6 +177,14 @@ def postgresql() -> Iterator[PostgreSQL]:
 def mariadb() -> Iterator[MariaDB]:
     """A MariaDB server, the one of the run."""
     server = MariaDB()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoDB]:
+    """The one MongoDB-protocol server of the run: tests use databases of their own."""
+    server = MongoDB(tmp_path_factory.mktemp("mongodb"))
     yield server
     server.close()
 

@@ -56,7 +56,7 @@ impl ActiveSpan {
                 Entry::Attribute(key, Value::Int(value)) => self.int(key, value),
                 Entry::Attribute(key, Value::Double(value)) => self.double(key, value),
                 Entry::Attribute(key, Value::Bool(value)) => self.bool(key, value),
-                Entry::Attribute(key, Value::StrArray(values)) => self.str_array(key, values),
+                Entry::Attribute(key, Value::Array(values)) => self.array(key, values),
                 Entry::Name(name) => self.name(name),
                 _ => {}
             }

@@ -77,29 +77,29 @@ pub enum Value<'a> {
     Double(f64),
     /// A boolean.
     Bool(bool),
-    /// An array of texts.
-    StrArray(StrArray<'a>),
+    /// An array.
+    Array(Array<'a>),
 }
 
-/// The texts of an array value: OTLP's `ArrayValue`.
+/// The values of an array: OTLP's `ArrayValue`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StrArray<'a>(pub(crate) &'a [u8]);
+pub struct Array<'a>(pub(crate) &'a [u8]);
 
-impl<'a> StrArray<'a> {
+impl<'a> Array<'a> {
     /// Of what [`wire::array_item`] wrote.
     pub fn of(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 }
 
-impl<'a> Iterator for StrArray<'a> {
-    type Item = &'a str;
+impl<'a> Iterator for Array<'a> {
+    type Item = Value<'a>;
 
-    fn next(&mut self) -> Option<&'a str> {
+    fn next(&mut self) -> Option<Value<'a>> {
         let mut reader = Reader(self.0);
-        let text = reader.field(wire::tag(1, BYTES))?.field(wire::tag(1, BYTES))?.rest()?;
+        let value = Value::read(reader.field(wire::tag(1, BYTES))?)?;
         self.0 = reader.0;
-        Some(text)
+        Some(value)
     }
 }
 
@@ -191,15 +191,24 @@ impl Writer {
         }
     }
 
-    pub(crate) fn str_array<'s>(&mut self, key: KeyRef<'_>, values: impl Iterator<Item = &'s str>) {
+    /// A text in it has `max` characters at most.
+    pub(crate) fn array<'s>(
+        &mut self,
+        key: KeyRef<'_>,
+        max: usize,
+        values: impl Iterator<Item = Value<'s>>,
+    ) {
         let mut array = Vec::new();
-        for value in values {
+        for mut value in values {
             if array.len() >= MAX_VALUE_BYTES {
                 break;
             }
-            wire::array_item(&mut array, crate::limits::head(value, MAX_VALUE_BYTES));
+            if let Value::Str(text) = &mut value {
+                *text = crate::limits::truncate(crate::limits::head(text, MAX_VALUE_BYTES), max);
+            }
+            wire::array_item(&mut array, value);
         }
-        self.value(key, Value::StrArray(StrArray(&array)));
+        self.value(key, Value::Array(Array(&array)));
     }
 
     /// Four bytes of length, then what `fill` writes.
@@ -489,7 +498,7 @@ impl<'a> Value<'a> {
             BOOL => Self::Bool(any.varint()? != 0),
             INT => Self::Int(any.varint()? as i64),
             DOUBLE => Self::Double(f64::from_le_bytes(any.array()?)),
-            ARRAY => Self::StrArray(StrArray(any.run()?)),
+            ARRAY => Self::Array(Array(any.run()?)),
             _ => return None,
         })
     }

@@ -75,18 +75,29 @@ pub fn attribute(out: &mut Vec<u8>, tag_: u8, key: &str, value: Value<'_>) {
         out.extend_from_slice(text);
         return;
     }
-    let value_len = match value {
+    out.push(tag_);
+    varint(out, (field_len(key.len()) + field_len(value_len(value))) as u64);
+    bytes(out, tag(1, BYTES), key.as_bytes());
+    any_value(out, tag(2, BYTES), value);
+}
+
+/// The bytes that OTLP's `AnyValue` of it has.
+#[inline]
+fn value_len(value: Value<'_>) -> usize {
+    match value {
         Value::Str(text) => field_len(text.len()),
         Value::Int(int) => 1 + varint_len(int as u64),
         Value::Double(_) => 9,
         Value::Bool(_) => 2,
-        Value::StrArray(texts) => field_len(texts.0.len()),
-    };
+        Value::Array(items) => field_len(items.0.len()),
+    }
+}
+
+/// Appends OTLP's `AnyValue`, under the tag of its field in what encloses it.
+#[inline]
+fn any_value(out: &mut Vec<u8>, tag_: u8, value: Value<'_>) {
     out.push(tag_);
-    varint(out, (field_len(key.len()) + field_len(value_len)) as u64);
-    bytes(out, tag(1, BYTES), key.as_bytes());
-    out.push(tag(2, BYTES));
-    varint(out, value_len as u64);
+    varint(out, value_len(value) as u64);
     match value {
         Value::Str(text) => bytes(out, tag(1, BYTES), text.as_bytes()),
         Value::Bool(bool) => out.extend_from_slice(&[tag(2, VARINT), u8::from(bool)]),
@@ -95,15 +106,13 @@ pub fn attribute(out: &mut Vec<u8>, tag_: u8, key: &str, value: Value<'_>) {
             varint(out, int as u64);
         }
         Value::Double(double) => fixed64(out, 4, double.to_bits()),
-        Value::StrArray(texts) => bytes(out, tag(5, BYTES), texts.0),
+        Value::Array(items) => bytes(out, tag(5, BYTES), items.0),
     }
 }
 
-/// Appends a text as one of OTLP's `ArrayValue`.
-pub fn array_item(out: &mut Vec<u8>, text: &str) {
-    out.push(tag(1, BYTES));
-    varint(out, field_len(text.len()) as u64);
-    bytes(out, tag(1, BYTES), text.as_bytes());
+/// Appends a value as one of OTLP's `ArrayValue`.
+pub fn array_item(out: &mut Vec<u8>, value: Value<'_>) {
+    any_value(out, tag(1, BYTES), value);
 }
 
 /// Reads what was written. Whatever the bytes are, it ends and never panics.

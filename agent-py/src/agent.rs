@@ -74,7 +74,7 @@ pub fn start(py: Python<'_>, origin: &str, overrides: &[(String, String)]) -> Py
     lifecycle::register_fork();
     lifecycle::register_exit(py)?;
     if settings.delivery.sigterm_flush {
-        lifecycle::register_signals(py)?;
+        lifecycle::register_signals(py, settings.delivery.exit_timeout)?;
     }
     hook::install(py)?;
     watch_processes(py)?;

@@ -43,7 +43,9 @@ fn any(value: &Value) -> Any {
         Value::Int(int) => Any::IntValue(*int),
         Value::Double(double) => Any::DoubleValue(*double),
         Value::Bool(bool) => Any::BoolValue(*bool),
-        Value::Array(values) => texts(values.iter()),
+        Value::Array(values) => Any::ArrayValue(ArrayValue {
+            values: values.iter().map(|value| AnyValue { value: Some(any(value)) }).collect(),
+        }),
     }
 }
 

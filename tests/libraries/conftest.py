@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from support.process import Result
-from support.servers.mongodb import MongoDB
 
 
 @dataclass(frozen=True)
@@ -179,11 +178,3 @@ def program(traced: Callable[..., Result], upstream: Upstream) -> Callable[..., 
         return Program(**vars(result))
 
     return run
-
-
-@pytest.fixture(scope="session")
-def mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoDB]:
-    """The one MongoDB-protocol server of the run: tests use databases of their own."""
-    server = MongoDB(tmp_path_factory.mktemp("mongodb"))
-    yield server
-    server.close()

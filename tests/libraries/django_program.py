@@ -3,10 +3,14 @@
 from support.otlp import Span, children, find
 from support.process import Result
 
+from .wsgi_program import ENVIRON
+
 # Settings come from the variable `SETTINGS`, JSON over the defaults; `url(pattern, view)` and `regex(pattern, view)`
 # add routes; `handler()` is a WSGI handler; `call(path, …)` sends one request straight into it.
-APP = """
-import io, json, os, sys
+APP = (
+    ENVIRON
+    + """
+import json, os, sys
 import django
 from django.conf import settings
 urlpatterns = []
@@ -31,18 +35,6 @@ def url(pattern, view, **more):
 def regex(pattern, view):
     urlpatterns.append(re_path(pattern, view))
 
-def environ(path="/", method="GET", **more):
-    env = {
-        "REQUEST_METHOD": method, "SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": "",
-        "SERVER_NAME": "server.test", "SERVER_PORT": "8080", "SERVER_PROTOCOL": "HTTP/1.1",
-        "HTTP_HOST": "shop.test:8000", "REMOTE_ADDR": "192.0.2.7", "REMOTE_PORT": "4711",
-        "wsgi.version": (1, 0), "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO(),
-        "wsgi.errors": sys.stderr, "wsgi.multithread": True, "wsgi.multiprocess": False,
-        "wsgi.run_once": False,
-    }
-    env.update(more)
-    return {name: value for name, value in env.items() if value is not None}
-
 HANDLERS = []
 def handler():
     from django.core.handlers.wsgi import WSGIHandler
@@ -51,12 +43,7 @@ def handler():
     return HANDLERS[0]
 
 def call(path="/", method="GET", application=None, **more):
-    statuses = []
-    body = (application or handler())(environ(path, method, **more), lambda status, *a: statuses.append(status))
-    text = b"".join(body).decode()
-    if hasattr(body, "close"):
-        body.close()
-    return int(statuses[-1].split()[0]), text
+    return exchange(application or handler(), environ(path, method, **more))
 
 # A new connection is set up by statements of its own.
 connection.ensure_connection()
@@ -66,6 +53,7 @@ def query(request=None, *args, **kwargs):
         cursor.execute("select 1")
         return HttpResponse(str(cursor.fetchone()[0]))
 """
+)
 
 # `stream/N`: N pieces, each with a query; `failing`: raises after the first.
 STREAM = (

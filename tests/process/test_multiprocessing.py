@@ -110,6 +110,46 @@ if __name__ == "__main__":
     assert labels(traced(program).ok().spans) == {"child": 2, "finalizer": 2}
 
 
+INITIALISED = """
+import multiprocessing, multiprocessing.util
+
+def work(label):
+    import remora
+    multiprocessing.util.Finalize(None, make, args=("finalizer",), exitpriority=-5)
+    assert remora.init()
+    make(label)
+    if label == "spawn":
+        atexit.register(make, "atexit")
+
+def parent(label):
+    # Its own child was told by nobody.
+    child = multiprocessing.get_context("fork").Process(target=work, args=(label,))
+    child.start()
+    child.join(30)
+
+if __name__ == "__main__":
+    for method in ("fork", "spawn", "forkserver"):
+        child = multiprocessing.get_context(method).Process(target=work, args=(method,))
+        child.start()
+        child.join(30)
+        assert child.exitcode == 0
+    child = multiprocessing.get_context("spawn").Process(target=parent, args=("grandchild",))
+    child.start()
+    child.join(30)
+"""
+
+
+@on_oldest_and_newest
+def test_children_that_activate_the_agent_themselves_report(traced, tmp_path: Path, python: Python):
+    program = tmp_path / "program.py"
+    program.write_text(SPANS + INITIALISED)
+    env = {"REMORA_ENABLED": None, "OTEL_BSP_SCHEDULE_DELAY": "60000"}
+    result = traced(program, python=python, env=env).ok()
+    assert result.stderr == ""
+    methods = {"fork": 1, "spawn": 1, "forkserver": 1, "grandchild": 1}
+    assert labels(result.spans) == {**methods, "atexit": 1, "finalizer": 4}
+
+
 @on_oldest_and_newest
 def test_children_of_subprocess_report_and_end_as_without_us(traced, python: Python):
     code = """

@@ -91,14 +91,95 @@ print(subprocess.run([sys.executable, "-c", inner], preexec_fn=ignore, capture_o
     assert "True" in result.stdout
 
 
-def test_sigterm_put_back_to_its_default_kills(traced):
+PUT_BACK = {
+    "signal.signal": "signal.signal(signal.SIGTERM, signal.SIG_DFL)",
+    "a name of before": "put(signal.SIGTERM, signal.SIG_DFL)",
+    "numbers": "signal.signal(15, 0)",
+    "_signal": "import _signal; _signal.signal(15, _signal.SIG_DFL)",
+}
+
+
+@on_oldest_and_newest
+@pytest.mark.parametrize("put_back", PUT_BACK.values(), ids=PUT_BACK)
+def test_sigterm_put_back_to_its_default_flushes_and_kills(traced, python: Python, put_back: str):
+    code = f"""
+from signal import signal as put
+handler = lambda *_: None
+signal.signal(signal.SIGTERM, handler)
+os.kill(os.getpid(), signal.SIGTERM)
+{put_back}
+assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+make("pending", 3)
+"""
+    result = traced(SPANS + code + TERM, python=python)
+    assert result.returncode == -signal.SIGTERM
+    assert result.stderr == ""
+    assert labels(result.spans) == {"pending": 3}
+    assert result.seconds < 5
+
+
+@on_oldest_and_newest
+def test_nothing_of_the_application_runs_after_a_signal_that_it_raises_itself(traced, python: Python):
     code = """
 signal.signal(signal.SIGTERM, lambda *_: None)
-os.kill(os.getpid(), signal.SIGTERM)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+make("pending")
+atexit.register(print, "at exit")
+try:
+    signal.raise_signal(signal.SIGTERM)
+finally:
+    print("afterwards")
+"""
+    result = traced(SPANS + code, python=python)
+    assert (result.returncode, result.stdout, result.stderr) == (-signal.SIGTERM, "", "")
+    assert labels(result.spans) == {"pending": 1}
+
+
+def test_a_raised_sigterm_kills_in_time_with_a_silent_collector(traced, bad_endpoint):
+    code = 'make("pending", 3)\nsignal.raise_signal(signal.SIGTERM)\nprint("afterwards")'
+    env = bad_endpoint(Hang()).env(OTEL_BSP_SCHEDULE_DELAY="60000", REMORA_EXIT_TIMEOUT="200")
+    result = traced(SPANS + code, env=env)
+    assert (result.returncode, result.stdout) == (-signal.SIGTERM, "")
+    assert result.agent_lines[-1] == "remora: 3 spans lost (exit=3), 0 sent"
+
+
+def test_sigterm_put_back_before_the_agent_comes_or_with_the_flush_off_is_not_ours(traced):
+    code = """
+signal.signal(signal.SIGTERM, lambda *_: None)
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 make("pending")
 """
-    assert traced(SPANS + code + TERM).returncode == -signal.SIGTERM
+    result = traced(SPANS + code + TERM, env={"REMORA_SIGTERM_FLUSH": "false"})
+    assert (result.returncode, result.spans) == (-signal.SIGTERM, [])
+
+
+@on_oldest_and_newest
+def test_signal_signal_answers_and_refuses_as_without_us(traced, python: Python):
+    code = """
+import inspect, _signal
+handler = lambda *_: None
+class Number(int):
+    def __index__(self):
+        raise AssertionError
+print(signal.signal(15, handler), signal.signal(Number(15), signal.SIG_IGN) is handler)
+print(repr(signal.signal(signalnum=signal.SIGTERM, handler=signal.SIG_DFL)), repr(signal.getsignal(15)))
+for arguments in [(), (15,), (15, 7), ("15", handler), (1000, handler), (9, signal.SIG_DFL), (15, 0, 1)]:
+    for function in (signal.signal, _signal.signal):
+        try:
+            print(repr(function(*arguments)))
+        except Exception as error:
+            print(type(error), error)
+thread = threading.Thread(target=lambda: signal.signal(15, 0))
+threading.excepthook = lambda args: print(args.exc_value)
+thread.start()
+thread.join()
+print(inspect.signature(signal.signal), vars(signal.signal).keys())
+print(_signal.signal.__class__, _signal.signal, inspect.isbuiltin(_signal.signal))
+"""
+    with_us = traced(SPANS + code, python=python).ok()
+    bare = run_python(SPANS + code, python=python).ok()
+    assert with_us.stdout == bare.stdout
+    assert "signal only works in main thread" in bare.stdout
 
 
 def test_a_blocked_sigterm_can_be_waited_for(traced):

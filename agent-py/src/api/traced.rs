@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use agent_core::span::{SpanKind, SpanSpec};
+use agent_core::span::{Parent, SpanKind, SpanSpec};
 use agent_core::tracer;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
@@ -61,30 +61,24 @@ impl Named {
     }
 }
 
-/// A span, unless the agent is not active or nothing could be recorded anyway.
+/// A span, unless the agent is not active or the one in force stands for it as well: neither would be recorded.
 #[inline]
 pub fn begin<'py>(py: Python<'py>, spec: &SpanSpec, parent: &Option<Span<'py>>) -> Option<Span<'py>> {
-    if possible(parent) { current::start(py, spec, parent) } else { None }
+    if needed(parent) { current::start(py, spec, parent) } else { None }
 }
 
+/// A root is needed even where nothing is sampled: what is sent from under it is one trace, decided once.
 #[inline]
-fn possible(parent: &Option<Span<'_>>) -> bool {
-    if !agent::is_active() {
-        return false;
-    }
-    let sampler = &tracer::current().sampler;
-    match parent {
-        Some(parent) => {
-            parent.with(|span| span.is_sampled()).is_some_and(|sampled| sampler.may_sample_under(sampled))
-        }
-        None => {
-            let possible = sampler.may_sample_root();
-            if !possible {
-                tracer::count_sampled_out();
-            }
-            possible
-        }
-    }
+fn needed(parent: &Option<Span<'_>>) -> bool {
+    agent::is_active()
+        && parent.as_ref().is_none_or(|parent| {
+            parent
+                .with(|span| match span.as_parent() {
+                    Parent::Local(span) => tracer::current().sampler.may_sample_under(span.is_sampled()),
+                    _ => true,
+                })
+                .unwrap_or(false)
+        })
 }
 
 impl Start for Named {
@@ -122,9 +116,9 @@ struct CoroutineFunction(Named);
 
 impl Flights for CoroutineFunction {
     fn board(&self, call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
-        // Where it is made is nearly always where it runs: nothing to record here, nothing there.
+        // Where it is made is nearly always where it runs: nothing needed here, nothing there.
         let here = current::current(call.py());
-        Ok(if possible(&here) { Some(Box::new(OneCoroutine(self.0.clone()))) } else { None })
+        Ok(if needed(&here) { Some(Box::new(OneCoroutine(self.0.clone()))) } else { None })
     }
 }
 
@@ -230,8 +224,11 @@ fn decorate<'py>(
     name: Option<&str>,
     kind: SpanKind,
 ) -> PyResult<Bound<'py, PyAny>> {
-    if function.is_instance_of::<PyType>() {
-        return Err(PyTypeError::new_err("traced: a class is not replaced; decorate its methods"));
+    if let Ok(class) = function.cast::<PyType>() {
+        let class = class.qualname()?;
+        return Err(PyTypeError::new_err(format!(
+            "traced: '{class}' is a class, which stays as it is: decorate its methods, '__init__' for its making"
+        )));
     }
     patch::rebuild(function, &|inner| wrap(inner, name, kind))
 }

@@ -20,9 +20,11 @@ use crate::breaker::Breaker;
 use crate::current::{self, Span, StoredSpan};
 use crate::exception;
 use crate::ffi::{Held, quiet};
-use crate::http::Incoming;
 use crate::http::captured_headers::{self, SERVER_REQUEST, SERVER_RESPONSE};
 use crate::http::excluded_urls::ExcludedUrls;
+use crate::http::raw_headers::{
+    FORWARDED, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, HOST, RawHeaders, USER_AGENT,
+};
 use crate::http::server::{self, Request, Text};
 use crate::instrumentations::{Hook, Instrumentation, Target};
 use crate::objects::{attribute, text};
@@ -78,7 +80,7 @@ impl Flight for Serving {
             return Ok(None);
         }
         let Some(message) = attribute(&request, intern!(py, "_message")) else { return Ok(None) };
-        let headers = Headers::of(&message);
+        let headers = wanted(&message);
         if EXCLUDED.contain(|| Some(Cow::Owned(url(&request, &message, &headers)))) {
             self.excluded = true;
             return Ok(server::pass_on(py, &SPEC, headers.incoming(), subject).map(Span::store));
@@ -212,54 +214,11 @@ fn is_event_stream(response: &Bound<'_, PyAny>) -> bool {
     text(&attribute(response, intern!(response.py(), "content_type"))) == Some("text/event-stream")
 }
 
-const TRACE_PARENT: usize = 0;
-const TRACE_STATE: usize = 1;
-const BAGGAGE: usize = 2;
-const HOST: usize = 3;
-const USER_AGENT: usize = 4;
-const FORWARDED: usize = 5;
-const FORWARDED_FOR: usize = 6;
-const FORWARDED_HOST: usize = 7;
-const FORWARDED_PROTO: usize = 8;
-const NAMES: [&[u8]; 9] = [
-    b"traceparent",
-    b"tracestate",
-    b"baggage",
-    b"host",
-    b"user-agent",
-    b"forwarded",
-    b"x-forwarded-for",
-    b"x-forwarded-host",
-    b"x-forwarded-proto",
-];
-const _: () = assert!(TRACE_PARENT == 0 && TRACE_STATE == 1 && BAGGAGE == 2);
-
-/// The headers that a span needs, as they were sent; of a repeated one the first.
-struct Headers<'py>([Option<Bound<'py, PyBytes>>; NAMES.len()]);
-
-impl<'py> Headers<'py> {
-    /// One pass over the bytes is cheaper than asking the application's mapping for each.
-    fn of(message: &Bound<'py, PyAny>) -> Self {
-        let mut found = Self([const { None }; NAMES.len()]);
-        each_header(message, |name, value| {
-            if !matches!(name.len(), 4 | 7 | 9 | 10 | 11 | 15 | 16 | 17) {
-                return;
-            }
-            let Some(at) = NAMES.iter().position(|wanted| wanted.eq_ignore_ascii_case(name)) else { return };
-            if found.0[at].is_none() {
-                found.0[at] = Some(value.clone());
-            }
-        });
-        found
-    }
-
-    fn text(&self, at: usize) -> Option<&str> {
-        std::str::from_utf8(self.0[at].as_ref()?.as_bytes()).ok()
-    }
-
-    fn incoming(&self) -> Incoming {
-        Incoming::read(|at| self.0[at].as_ref())
-    }
+/// One pass over the bytes is cheaper than asking the application's mapping for each.
+fn wanted<'py>(message: &Bound<'py, PyAny>) -> RawHeaders<'py> {
+    let mut found = RawHeaders::default();
+    each_header(message, |name, value| found.see(name, || Some(value.clone())));
+    found
 }
 
 fn each_header<'py>(message: &Bound<'py, PyAny>, mut see: impl FnMut(&[u8], &Bound<'py, PyBytes>)) {
@@ -275,7 +234,7 @@ fn each_header<'py>(message: &Bound<'py, PyAny>, mut see: impl FnMut(&[u8], &Bou
     }
 }
 
-fn describe(span: &Span<'_>, request: &Bound<'_, PyAny>, message: &Bound<'_, PyAny>, headers: &Headers<'_>) {
+fn describe(span: &Span<'_>, request: &Bound<'_, PyAny>, message: &Bound<'_, PyAny>, headers: &RawHeaders<'_>) {
     let py = request.py();
     let method = attribute(request, intern!(py, "_method"));
     let version = attribute(request, intern!(py, "_version"));
@@ -293,7 +252,7 @@ fn describe(span: &Span<'_>, request: &Bound<'_, PyAny>, message: &Bound<'_, PyA
         version: version.as_ref().and_then(version_of),
         peer: text(&address),
         peer_port: port,
-        agent: headers.0[USER_AGENT].as_ref().map(|agent| Text::Bytes(agent.as_bytes())),
+        agent: headers.get(USER_AGENT).map(|agent| Text::Bytes(agent.as_bytes())),
         host: headers.text(HOST),
         server: None,
         scheme: Some(scheme(request)),
@@ -336,7 +295,7 @@ fn scheme(request: &Bound<'_, PyAny>) -> &'static str {
 
 /// The URL as it came, to be compared, not shown.
 #[cold]
-fn url(request: &Bound<'_, PyAny>, message: &Bound<'_, PyAny>, headers: &Headers<'_>) -> String {
+fn url(request: &Bound<'_, PyAny>, message: &Bound<'_, PyAny>, headers: &RawHeaders<'_>) -> String {
     let target = target(message);
     let target = target.as_ref().map(|target| target.to_string_lossy()).unwrap_or_default();
     if !target.starts_with('/') {

@@ -1,8 +1,6 @@
 //! ASGI applications as servers call them: the SERVER span where no framework of ours makes one, and what outer
 //! middleware does where one takes it over.
 
-use std::time::Duration;
-
 use agent_core::Key;
 use agent_core::span::{SpanKind, SpanSpec};
 use pyo3::intern;
@@ -10,13 +8,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyString};
 
 use crate::breaker::Breaker;
-use crate::current::{Span, StoredSpan};
 use crate::http::asgi::Server;
 use crate::http::excluded_urls::ExcludedUrls;
 use crate::http::server;
 use crate::instrumentations::{Hook, Instrumentation, Target};
 use crate::objects::attribute;
-use crate::settings;
 use crate::wrapper::{self, Call, Flight, HookResult};
 
 /// The library.
@@ -26,12 +22,6 @@ pub static LIBRARY: Instrumentation = Instrumentation {
     breaker: Breaker::new("asgi"),
     targets: &[
         Target::call("uvicorn.config", "Config.load", load),
-        Target {
-            module: "uvicorn.server",
-            attribute: "Server.shutdown",
-            hook: Hook::Async(shutdown),
-            optional: true,
-        },
         // Older releases call the application themselves.
         Target {
             module: "hypercorn.app_wrappers",
@@ -41,9 +31,6 @@ pub static LIBRARY: Instrumentation = Instrumentation {
         },
     ],
 };
-
-/// How long a server that ends waits for the export.
-const FLUSH: Duration = Duration::from_secs(1);
 
 static SCOPE: Key = Key::new("remora.asgi");
 static SERVER: Server = Server {
@@ -55,32 +42,6 @@ static SERVER: Server = Server {
 
 fn method(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
     SERVER.serve(call, 1)
-}
-
-/// Uvicorn takes SIGTERM for itself, then sets it to its default, without our handler, and dies of it: what is pending
-/// has to go before.
-fn shutdown(_call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
-    Ok(Some(Box::new(Shutdown)))
-}
-
-struct Shutdown;
-
-impl Flight for Shutdown {
-    fn start(&mut self, _py: Python<'_>) -> HookResult<Option<StoredSpan>> {
-        Ok(None)
-    }
-
-    fn finish(
-        &mut self,
-        py: Python<'_>,
-        _span: Option<&Span<'_>>,
-        _outcome: Result<&Bound<'_, PyAny>, &Bound<'_, PyAny>>,
-    ) -> HookResult {
-        if settings::get().delivery.sigterm_flush {
-            py.detach(|| exporters::global::flush(FLUSH));
-        }
-        Ok(())
-    }
 }
 
 /// Around an application itself.

@@ -1,27 +1,78 @@
 //! SIGTERM: where its disposition is the default, what is pending is flushed before the process dies of it.
 //!
 //! A native `sigaction`: `signal.getsignal` keeps answering `SIG_DFL`, nothing is imported, and an application that
-//! sets a handler of its own simply replaces ours.
+//! sets a handler of its own simply replaces ours. Where it puts the default back, as uvicorn does before it dies of
+//! the signal that it has caught, ours takes that place again.
 
 use std::mem::zeroed;
 use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyInt;
 
-extern "C" fn on_sigterm(_signal: libc::c_int) {
+use crate::breaker::Breaker;
+use crate::ffi::quiet;
+use crate::patch::Site;
+use crate::wrapper::{self, Call, CallHook, HookResult};
+use crate::{diagnostics, hook};
+
+static BREAKER: Breaker = Breaker::new("signal");
+/// How long a thread that has raised the signal itself waits for its end, in milliseconds.
+static PATIENCE: AtomicU64 = AtomicU64::new(0);
+/// Beyond the bound of an exit, which the exporter keeps: this one is for an exporter that hangs.
+const MARGIN: Duration = Duration::from_secs(1);
+const EXIT: Duration = Duration::from_secs(2);
+const STEP: Duration = Duration::from_millis(5);
+
+extern "C" fn on_sigterm(_signal: libc::c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
     if !exporters::global::sigterm_flush_request() {
-        die();
+        return die();
+    }
+    // SAFETY: the kernel's own description of the signal, as SA_SIGINFO promises.
+    if unsafe { !info.is_null() && (*info).si_code == libc::SI_TKILL } {
+        await_death();
     }
 }
 
-/// Installs the handler if SIGTERM is at its default.
+/// Who raises the signal does not go on after it: no line of the application runs that would not have run without us.
+/// A thread that does so is in a system call, with no lock of the allocator's that the flush could need.
+/// Async-signal-safe.
+fn await_death() {
+    let step = libc::timespec { tv_sec: 0, tv_nsec: STEP.as_nanos() as libc::c_long };
+    for _ in 0..PATIENCE.load(Ordering::Relaxed) / STEP.as_millis() as u64 {
+        // SAFETY: a valid duration; what is left of it is not asked for.
+        unsafe { libc::nanosleep(&raw const step, ptr::null_mut()) };
+    }
+    die();
+}
+
+/// Installs the handler if SIGTERM is at its default, and sees to it that it comes back with the default.
 ///
 /// `_signal` looks at the dispositions when it is loaded, which a usual interpreter does before `site`. Where it is not
 /// loaded, the host handles signals itself, and `signal.getsignal` would see ours: nothing is installed.
-pub fn register(py: Python<'_>) -> PyResult<()> {
-    let modules = PyModule::import(py, intern!(py, "sys"))?.getattr(intern!(py, "modules"))?;
-    if modules.contains(intern!(py, "_signal"))? {
+pub fn register(py: Python<'_>, exit_timeout: Option<Duration>) -> PyResult<()> {
+    let patience = exit_timeout.unwrap_or(EXIT) + MARGIN;
+    PATIENCE.store(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    let Some(module) = hook::imported(py, "_signal")? else { return Ok(()) };
+    install();
+    // `signal.signal` is a function around this one, whoever has imported it under whatever name.
+    let site = Site::replace(&module, "signal", &|original| {
+        wrapper::wrap(original, Some(on_signal as CallHook), None, &BREAKER)
+    });
+    if let Err(error) = site {
+        diagnostics::debug(&format!("signal.signal is not watched: {error}"));
+    }
+    Ok(())
+}
+
+/// Around `_signal.signal`.
+fn on_signal(call: &mut Call<'_>) -> HookResult {
+    call.proceed();
+    let py = call.py();
+    let number = call.arg(0).and_then(|number| quiet(py, number.cast::<PyInt>().ok()?.extract::<i32>()));
+    if call.result().is_some() && number == Some(libc::SIGTERM) {
         install();
     }
     Ok(())
@@ -37,9 +88,10 @@ fn install() {
             return;
         }
         let mut ours: libc::sigaction = zeroed();
-        ours.sa_sigaction = on_sigterm as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_sigterm;
+        ours.sa_sigaction = handler as libc::sighandler_t;
         // An alternative stack is used only by a thread that has one: its own may be too small.
-        ours.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
+        ours.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK | libc::SA_SIGINFO;
         libc::sigemptyset(&raw mut ours.sa_mask);
         libc::sigaction(libc::SIGTERM, &raw const ours, ptr::null_mut());
     }

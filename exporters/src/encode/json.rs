@@ -88,23 +88,19 @@ fn double(out: &mut Vec<u8>, value: f64) {
     });
 }
 
-fn array<'a>(out: &mut Vec<u8>, texts: impl Iterator<Item = &'a str>) {
+fn array<'a>(out: &mut Vec<u8>, values: impl Iterator<Item = Value<'a>>) {
     key(out, "arrayValue");
     out.extend_from_slice(b"{\"values\":[");
-    for text in texts {
+    for value in values {
         comma(out);
-        out.extend_from_slice(b"{\"stringValue\":");
-        string(out, text);
+        out.push(b'{');
+        any_value(out, value);
         out.push(b'}');
     }
     out.extend_from_slice(b"]}");
 }
 
-fn attribute(out: &mut Vec<u8>, name: &str, value: Value<'_>) {
-    comma(out);
-    out.extend_from_slice(b"{\"key\":");
-    string(out, name);
-    out.extend_from_slice(b",\"value\":{");
+fn any_value(out: &mut Vec<u8>, value: Value<'_>) {
     match value {
         Value::Str(text) => {
             key(out, "stringValue");
@@ -116,8 +112,16 @@ fn attribute(out: &mut Vec<u8>, name: &str, value: Value<'_>) {
             key(out, "boolValue");
             out.extend_from_slice(if bool { b"true" } else { b"false" });
         }
-        Value::StrArray(texts) => array(out, texts),
+        Value::Array(values) => array(out, values),
     }
+}
+
+fn attribute(out: &mut Vec<u8>, name: &str, value: Value<'_>) {
+    comma(out);
+    out.extend_from_slice(b"{\"key\":");
+    string(out, name);
+    out.extend_from_slice(b",\"value\":{");
+    any_value(out, value);
     out.extend_from_slice(b"}}");
 }
 
@@ -147,7 +151,7 @@ fn resource_object(resource: &Resource) -> Vec<u8> {
                 out.extend_from_slice(b"{\"key\":");
                 string(&mut out, name);
                 out.extend_from_slice(b",\"value\":{");
-                array(&mut out, texts.iter().map(String::as_str));
+                array(&mut out, texts.iter().map(|text| Value::Str(text)));
                 out.extend_from_slice(b"}}");
             }
         }

@@ -4,7 +4,7 @@
 //! in where it needs them), and the few enclosing messages have lengths of a fixed four bytes, which every decoder
 //! reads.
 
-use agent_core::record::{Entries, Link, StrArray, Value};
+use agent_core::record::{Array, Entries, Link, Value};
 use agent_core::span::StatusCode;
 use agent_core::wire::{BYTES, FIXED32, FIXED64, VARINT, array_item, attribute, bytes, fixed64, tag, varint};
 
@@ -71,8 +71,8 @@ fn resource_message(resource: &Resource) -> Vec<u8> {
             ResourceValue::Int(int) => attribute(&mut message, tag(1, BYTES), key, Value::Int(*int)),
             ResourceValue::StrArray(texts) => {
                 let mut array = Vec::new();
-                texts.iter().for_each(|text| array_item(&mut array, text));
-                attribute(&mut message, tag(1, BYTES), key, Value::StrArray(StrArray::of(&array)));
+                texts.iter().for_each(|text| array_item(&mut array, Value::Str(text)));
+                attribute(&mut message, tag(1, BYTES), key, Value::Array(Array::of(&array)));
             }
         }
     }

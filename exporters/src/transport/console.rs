@@ -90,14 +90,31 @@ fn line(text: &mut String, span: &SpanRef<'_>, depth: usize, timeline: &Timeline
 fn attributes(text: &mut String, entries: Entries<'_>) {
     for entry in entries {
         let Entry::Attribute(key, value) = entry else { continue };
-        let _ = match value {
-            Value::Str(value) => write!(text, "  {key}={}", one_line(value)),
-            Value::Int(value) => write!(text, "  {key}={value}"),
-            Value::Double(value) => write!(text, "  {key}={value}"),
-            Value::Bool(value) => write!(text, "  {key}={value}"),
-            Value::StrArray(values) => write!(text, "  {key}={:?}", values.map(one_line).collect::<Vec<_>>()),
-        };
+        let _ = write!(text, "  {key}=");
+        match value {
+            Value::Str(value) => text.push_str(&one_line(value)),
+            value => item(text, value),
+        }
     }
+}
+
+/// A value among others: a text is quoted.
+fn item(text: &mut String, value: Value<'_>) {
+    let _ = match value {
+        Value::Str(value) => write!(text, "{:?}", one_line(value)),
+        Value::Int(value) => write!(text, "{value}"),
+        Value::Double(value) => write!(text, "{value}"),
+        Value::Bool(value) => write!(text, "{value}"),
+        Value::Array(values) => {
+            text.push('[');
+            for (at, value) in values.enumerate() {
+                text.push_str(if at == 0 { "" } else { ", " });
+                item(text, value);
+            }
+            text.push(']');
+            Ok(())
+        }
+    };
 }
 
 /// A value from the application must not draw on the operator's terminal.
@@ -143,6 +160,8 @@ mod tests {
         with_ids(|ids| parent.start(&spec, Parent::Root(None), ids));
         with_ids(|ids| child.start(&SpanSpec { name: "SELECT", ..spec }, Parent::Local(&parent), ids));
         child.str("db.query.text", "select \u{1b}[31m1\n");
+        child.str_array("texts", ["a\n", "\"b\""].into_iter());
+        child.array("numbers", [1.5, 2.0].into_iter().map(Value::Double));
         child.error("locked");
         let mut chunk = Chunk::default();
         chunk.push(&child, clock::now());
@@ -155,6 +174,7 @@ mod tests {
         assert!(lines[0].starts_with("trace ") && lines[0].len() == 38);
         assert!(lines[1].starts_with("  GET / [server]  "));
         assert!(lines[2].starts_with("    SELECT [server]  ") && lines[2].contains("ERROR locked"));
-        assert!(lines[2].ends_with("db.query.text=select  [31m1 "));
+        let written = r#"db.query.text=select  [31m1   texts=["a ", "\"b\""]  numbers=[1.5, 2]"#;
+        assert!(lines[2].ends_with(written), "{}", lines[2]);
     }
 }

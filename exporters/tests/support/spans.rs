@@ -13,7 +13,7 @@
 use std::sync::OnceLock;
 
 use agent_core::Key;
-use agent_core::record::Link;
+use agent_core::record::{self, Link};
 use agent_core::span::{ActiveSpan, Chunk, Parent, SpanKind, SpanSpec};
 use agent_core::{clock, local};
 use proptest::prelude::*;
@@ -24,7 +24,7 @@ pub enum Value {
     Int(i64),
     Double(f64),
     Bool(bool),
-    Array(Vec<String>),
+    Array(Vec<Value>),
 }
 
 #[derive(Clone, Debug)]
@@ -78,15 +78,32 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-fn value() -> impl Strategy<Value = Value> {
+fn scalar() -> impl Strategy<Value = Value> {
     prop_oneof![
         text().prop_map(Value::Str),
         any::<i64>().prop_map(Value::Int),
         (-200i64..200).prop_map(Value::Int),
         any::<f64>().prop_filter("NaN is not equal to itself", |f| f.is_finite()).prop_map(Value::Double),
         any::<bool>().prop_map(Value::Bool),
-        proptest::collection::vec(text(), 0..4).prop_map(Value::Array),
     ]
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        5 => scalar(),
+        1 => proptest::collection::vec(scalar(), 0..4).prop_map(Value::Array),
+    ]
+}
+
+/// As a record takes it.
+fn recorded(value: &Value) -> record::Value<'_> {
+    match value {
+        Value::Str(text) => record::Value::Str(text),
+        Value::Int(int) => record::Value::Int(*int),
+        Value::Double(double) => record::Value::Double(*double),
+        Value::Bool(bool) => record::Value::Bool(*bool),
+        Value::Array(_) => panic!("arrays hold no arrays"),
+    }
 }
 
 fn kind() -> impl Strategy<Value = SpanKind> {
@@ -165,7 +182,7 @@ fn make(shape: &Shape) -> ActiveSpan {
             Value::Int(int) => span.int(key, *int),
             Value::Double(double) => span.double(key, *double),
             Value::Bool(bool) => span.bool(key, *bool),
-            Value::Array(texts) => span.str_array(key, texts.iter().map(String::as_str)),
+            Value::Array(values) => span.array(key, values.iter().map(recorded)),
         }
     }
     for event in &shape.events {

@@ -3,6 +3,7 @@ import sys
 import types
 
 import remora
+from _raising import fails
 from _spans import made, names
 from remora import Patch, patch, trace
 
@@ -12,14 +13,6 @@ def module(name, code):
     exec(code, vars(made_module))
     sys.modules[name] = made_module
     return made_module
-
-
-def fails(error, action):
-    try:
-        action()
-    except error as caught:
-        return str(caught)
-    raise AssertionError(f"no {error.__name__}")
 
 
 def passing(wrapped, instance, args, kwargs):

@@ -1,16 +1,9 @@
 import asyncio
 import contextvars
 
+from _raising import fails
 from _spans import made, names
 from remora import current_span_id, current_trace_id, span
-
-
-def fails(error, action):
-    try:
-        action()
-    except error as caught:
-        return str(caught)
-    raise AssertionError(f"no {error.__name__}")
 
 
 def test_it_is_current_between_entry_and_exit():
@@ -66,6 +59,33 @@ def test_attributes_keep_their_types():
     assert found["empty"] == ""
     assert found["db.system"] == "x"
     assert found["größe"] == 1
+
+
+def test_lists_are_of_one_type():
+    class Number(int):
+        def __str__(self):
+            return "seven"
+
+    with span(
+        "x", ints=[1, -2, 2**63 - 1], reals=(0.5, 2.0), mixed=[1, 2.5], truths=[True, False], none=[],
+        texts=["a", 1, None, True], big=[1, 2**63], truth_and_number=[True, 1], own=[Number(7)],
+        nested=[[1], [2]],
+    ):  # fmt: skip
+        pass
+    (one,) = made()
+    assert one.attributes == {
+        "ints": [1, -2, 2**63 - 1],
+        "reals": [0.5, 2.0],
+        "mixed": [1.0, 2.5],
+        "truths": [True, False],
+        "none": [],
+        "texts": ["a", "1", "None", "True"],
+        "big": ["1", str(2**63)],
+        "truth_and_number": ["True", "1"],
+        "own": ["seven"],
+        "nested": ["[1]", "[2]"],
+    }
+    assert [type(value) for value in one.attributes["mixed"]] == [float, float]
 
 
 def test_an_attribute_may_be_called_name():

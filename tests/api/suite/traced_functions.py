@@ -1,15 +1,8 @@
 import functools
 
+from _raising import fails
 from _spans import made, names
 from remora import current_span_id, current_trace_id, span, traced
-
-
-def fails(error, action):
-    try:
-        action()
-    except error as caught:
-        return str(caught)
-    raise AssertionError(f"no {error.__name__}")
 
 
 def test_the_name_is_the_qualified_name_unless_given():
@@ -52,6 +45,20 @@ def test_wrong_arguments_raise_at_once():
     fails(TypeError, lambda: traced(name=5))
     fails(TypeError, lambda: traced(lambda: 1, "name"))
     fails(TypeError, lambda: traced(odd=1))
+
+
+def test_a_class_is_refused_and_its_methods_are_not():
+    class Cart:
+        @traced(name="made")
+        def __init__(self, items):
+            self.items = items
+
+    for decorate in (traced, traced(name="cart")):
+        text = fails(TypeError, lambda decorate=decorate: decorate(Cart))
+        assert f"'{Cart.__qualname__}' is a class" in text
+        assert "decorate its methods" in text
+    assert Cart(3).items == 3
+    assert names() == ["made"]
 
 
 def test_spans_nest():

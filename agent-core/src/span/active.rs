@@ -1,63 +1,19 @@
-//! The span's two lives: [`ActiveSpan`] while the call runs, [`FinishedSpan`] in a chunk afterwards.
+//! The span while its call runs.
 //!
 //! Starting draws ids and reads the clock; attributes append to one byte run that is reused from span to span;
 //! finishing copies 88 bytes of header and that run into the thread's chunk. No allocation in the steady state.
 
 use std::sync::Arc;
 
+use super::{FinishedSpan, RANDOM, SAMPLED, SpanKind, SpanSpec, StatusCode};
 use crate::clock::{self, Ticks};
 use crate::context::{Carried, RemoteContext};
 use crate::id::{IdGenerator, SpanId, TraceId};
 use crate::keys::Key;
 use crate::limits;
-use crate::record::{Attributes, Entries, KeyRef, Link, Value, Writer};
+use crate::record::{Attributes, KeyRef, Link, Value, Writer};
 use crate::sampling::ParentInfo;
 use crate::tracer;
-
-/// OTLP `Span.SpanKind`, with its numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum SpanKind {
-    /// Work inside the process.
-    Internal = 1,
-    /// Serves a remote request.
-    Server = 2,
-    /// Makes a remote request.
-    Client = 3,
-    /// Hands a message to a broker.
-    Producer = 4,
-    /// Handles a message from a broker.
-    Consumer = 5,
-}
-
-/// OTLP `Status.StatusCode`, with its numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum StatusCode {
-    /// Nothing was said.
-    Unset = 0,
-    /// The application said that it went well.
-    Ok = 1,
-    /// The operation failed.
-    Error = 2,
-}
-
-/// W3C trace flag: the trace is recorded.
-pub const SAMPLED: u8 = 1;
-/// W3C trace flag of level 2: the last seven bytes of the trace id are random. True of every id of ours; of others'
-/// it is passed on as it came. <https://www.w3.org/TR/trace-context-2/#random-trace-id-flag>
-pub const RANDOM: u8 = 2;
-
-/// What a callsite knows of its spans before any call.
-#[derive(Clone, Copy, Debug)]
-pub struct SpanSpec {
-    /// The name, where it is the same for every call; else empty until [`ActiveSpan::name`].
-    pub name: &'static str,
-    /// The kind.
-    pub kind: SpanKind,
-    /// The instrumentation scope, `remora.<library>`.
-    pub scope: &'static Key,
-}
 
 /// A span that has started. Kept alive by whatever context holds it; reusable after it is finished.
 #[derive(Debug)]
@@ -388,8 +344,13 @@ impl ActiveSpan {
 
     /// Adds an attribute that is an array of texts.
     pub fn str_array<'k, 's>(&mut self, key: impl Into<KeyRef<'k>>, values: impl Iterator<Item = &'s str>) {
+        self.array(key, values.map(Value::Str));
+    }
+
+    /// Adds an attribute that is an array. OpenTelemetry knows arrays of one type only: that is the caller's part.
+    pub fn array<'k, 's>(&mut self, key: impl Into<KeyRef<'k>>, values: impl Iterator<Item = Value<'s>>) {
         if let Some(max) = self.take_attribute() {
-            self.writer.str_array(key.into(), values.map(|value| limits::truncate(value, max)));
+            self.writer.array(key.into(), max, values);
         }
     }
 
@@ -492,130 +453,5 @@ impl ActiveSpan {
         if self.writer.bytes.capacity() > max {
             self.writer.bytes = Vec::new();
         }
-    }
-}
-
-/// A span's header in a chunk; its record lies in the chunk's arena.
-#[derive(Clone, Debug)]
-pub struct FinishedSpan {
-    /// The trace.
-    pub trace_id: TraceId,
-    /// This span.
-    pub span_id: SpanId,
-    /// The parent, or zeros.
-    pub parent_span_id: SpanId,
-    /// Start.
-    pub start: Ticks,
-    /// End, never before the start.
-    pub end: Ticks,
-    name: &'static str,
-    record_start: u32,
-    record_end: u32,
-    scope: u16,
-    /// Attributes dropped for the limit.
-    pub dropped_attributes: u16,
-    /// Events dropped for the limit.
-    pub dropped_events: u16,
-    /// Links dropped for the limit.
-    pub dropped_links: u16,
-    /// The kind.
-    pub kind: SpanKind,
-    /// W3C trace flags.
-    pub flags: u8,
-    /// The status code.
-    pub status: StatusCode,
-    /// Whether the parent came in with a request.
-    pub parent_remote: bool,
-}
-
-/// Some finished spans and the bytes of their records: what a thread hands over.
-#[derive(Debug, Default)]
-pub struct Chunk {
-    spans: Vec<FinishedSpan>,
-    arena: Vec<u8>,
-}
-
-/// A span as an encoder sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct SpanRef<'a> {
-    /// Ids, times, kind, status code and dropped counts.
-    pub span: &'a FinishedSpan,
-    /// Attributes, events, links and the rest, in the order they were set.
-    pub entries: Entries<'a>,
-}
-
-impl<'a> SpanRef<'a> {
-    /// The name given at the start; an [`Entry::Name`](crate::record::Entry::Name) overrides it, the last one wins.
-    pub fn static_name(&self) -> &'static str {
-        self.span.name
-    }
-
-    /// The instrumentation scope's name.
-    pub fn scope(&self) -> &'static str {
-        crate::keys::scope_name(self.span.scope)
-    }
-
-    /// A small number that is equal for spans of one scope.
-    pub fn scope_id(&self) -> u16 {
-        self.span.scope
-    }
-}
-
-impl Chunk {
-    /// Room for `spans` spans.
-    pub fn with_capacity(spans: usize) -> Self {
-        Self::with_room(spans, spans * 64)
-    }
-
-    /// Room for `spans` spans with `bytes` bytes of records in all.
-    pub fn with_room(spans: usize, bytes: usize) -> Self {
-        Self { spans: Vec::with_capacity(spans), arena: Vec::with_capacity(bytes) }
-    }
-
-    /// Gives back the room that is not used: a queue of many chunks with few spans is otherwise full of nothing.
-    pub(crate) fn shrink(&mut self) {
-        self.spans.shrink_to_fit();
-        self.arena.shrink_to_fit();
-    }
-
-    /// Appends a span.
-    #[inline]
-    pub fn push(&mut self, span: &ActiveSpan, end: Ticks) {
-        let start = self.arena.len();
-        self.arena.extend_from_slice(span.record());
-        let header = span.header(end, start as u32..self.arena.len() as u32);
-        self.spans.push(header);
-    }
-
-    /// The count of spans.
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.spans.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.spans.is_empty()
-    }
-
-    /// Bytes of records.
-    #[inline]
-    pub fn arena_len(&self) -> usize {
-        self.arena.len()
-    }
-
-    /// Bytes that this chunk keeps allocated.
-    pub fn bytes(&self) -> usize {
-        self.spans.capacity() * size_of::<FinishedSpan>() + self.arena.capacity() + size_of::<Self>()
-    }
-
-    /// Its spans, in the order they ended.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = SpanRef<'_>> {
-        self.spans.iter().map(|span| SpanRef {
-            span,
-            entries: Entries(
-                self.arena.get(span.record_start as usize..span.record_end as usize).unwrap_or_default(),
-            ),
-        })
     }
 }
