@@ -182,14 +182,6 @@ def program(traced: Callable[..., Result], upstream: Upstream) -> Callable[..., 
     return run
 
 
-@pytest.fixture(scope="session")
-def mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoDB]:
-    """The one MongoDB-protocol server of the run: tests use databases of their own."""
-    server = MongoDB(tmp_path_factory.mktemp("mongodb"))
-    yield server
-    server.close()
-
-
 @pytest.fixture
 def mongo(
     program: Callable[..., Program], mongodb: MongoDB, request: pytest.FixtureRequest

@@ -55,6 +55,29 @@ def query(request=None, *args, **kwargs):
 """
 )
 
+# `stream/N`: N pieces, each with a query; `failing`: raises after the first.
+STREAM = (
+    APP
+    + """
+closed = []
+def pieces(count):
+    try:
+        for n in range(count):
+            query()
+            yield f"{n}"
+    finally:
+        closed.append(count)
+def stream(request, count): return StreamingHttpResponse(pieces(count))
+def failing(request):
+    def body():
+        yield "a"
+        raise ValueError("midway")
+    return StreamingHttpResponse(body())
+url("stream/<int:count>", stream)
+url("failing", failing)
+"""
+)
+
 
 def servers(result: Result) -> list[Span]:
     """Their spans in order."""

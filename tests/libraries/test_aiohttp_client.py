@@ -1,12 +1,15 @@
 """aiohttp's client: one CLIENT span for each call of a session."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from support.certificates import Certificates
 from support.pythons import Python, on_oldest_and_newest, on_releases
 
 from .aiohttp_program import APP, clients, servers
 from .conftest import Program, Upstream
+from .expected import of_client
 
 Run = Callable[..., Program]
 
@@ -34,14 +37,7 @@ def check_one_request(program: Run, upstream: Upstream, python: Python) -> None:
     [span] = result.spans
     assert (span.name, span.kind, span.status, span.parent_id) == ("GET", "client", "unset", None)
     assert span.scope == "remora.aiohttp-client"
-    assert span.attributes == {
-        "http.request.method": "GET",
-        "url.full": f"{upstream.url}/status/200?a=b",
-        "server.address": "127.0.0.1",
-        "server.port": upstream.port,
-        "http.response.status_code": 200,
-        "network.protocol.version": "1.1",
-    }
+    assert span.attributes == of_client(upstream, "/status/200?a=b")
     [received] = upstream.received
     assert (received.trace_id, received.span_id, received.sampled) == (span.trace_id, span.span_id, True)
 
@@ -218,6 +214,96 @@ def test_a_span_ends_at_the_headers_and_the_body_is_the_application_s(program: R
     assert result.shown[0] == 4096
     # The body takes four pauses of 150 ms.
     assert [span.duration < 300_000_000 for span in clients(result)] == [True, True]
+
+
+@on_oldest_and_newest
+def test_the_peer_is_the_connection_s_of_the_last_hop_however_it_ended(
+    program: Run, upstream: Upstream, python: Python
+) -> None:
+    """Kept, given back with its body before the call returned, closed by the server, reached by a name."""
+    code = APP + (
+        "async def work(session, url):\n"
+        "    named = URL.replace('127.0.0.1', 'localhost')\n"
+        "    connector = aiohttp.TCPConnector(limit=1)\n"
+        "    async with aiohttp.ClientSession(connector=connector, requote_redirect_url=False) as one:\n"
+        "        for path in ('/small', '/stream', '/status/200'):\n"
+        "            async with one.get(named + path) as response:\n"
+        "                show(len(await response.read()))\n"
+        "        async with one.head(url + '/away', allow_redirects=True) as response:\n"
+        "            show(response.status, response.connection is None)\n"
+        "        try:\n"
+        "            await one.get(URL + '/drop')\n"
+        "        except aiohttp.ServerDisconnectedError:\n"
+        "            show('dropped')\n"
+        "@routes.get('/away')\n"
+        "async def away(request):\n"
+        "    raise web.HTTPFound(URL + '/small')\n"
+        "serve(work)\n"
+    )
+    result = program(code, python=python)
+    assert result.shown == [2, 4096, 2, [200, True], "dropped"]
+    peers = [(span["network.peer.address"], span["network.peer.port"]) for span in clients(result)]
+    assert peers == [("127.0.0.1", upstream.port)] * 5
+    assert [span["server.address"] for span in clients(result)][:3] == ["localhost"] * 3
+
+
+def test_a_unix_socket_s_peer_is_its_path_and_no_connection_has_none(program: Run, tmp_path: Path) -> None:
+    code = SESSION + (
+        "from aiohttp import web\n"
+        f"path = {str(tmp_path / 's')!r}\n"
+        "async def main():\n"
+        "    app = web.Application()\n"
+        "    async def hello(request): return web.Response(text='hello')\n"
+        "    app.router.add_get('/', hello)\n"
+        "    runner = web.AppRunner(app)\n"
+        "    await runner.setup()\n"
+        "    await web.UnixSite(runner, path).start()\n"
+        "    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(path)) as session:\n"
+        "        for _ in range(2):\n"
+        "            async with session.get('http://local/') as response:\n"
+        "                show(await response.text())\n"
+        "    async with aiohttp.ClientSession() as session:\n"
+        "        try:\n"
+        "            await session.get('http://127.0.0.1:1/')\n"
+        "        except aiohttp.ClientConnectorError:\n"
+        "            show('refused')\n"
+        "    await runner.cleanup()\n"
+        "asyncio.run(main())\n"
+    )
+    result = program(code)
+    assert result.shown == ["hello", "hello", "refused"]
+    spans = clients(result)
+    peers = [(span.get("network.peer.address"), span.get("network.peer.port")) for span in spans]
+    assert peers == [(str(tmp_path / "s"), None)] * 2 + [(None, None)]
+    assert spans[0]["server.address"] == "local"
+
+
+def test_over_tls_the_peer_is_the_socket_s(program: Run, tmp_path: Path, certificates: Certificates) -> None:
+    code = SESSION + (
+        "import ssl\n"
+        "from aiohttp import web\n"
+        "async def main():\n"
+        "    app = web.Application()\n"
+        "    async def hello(request): return web.Response(text='hello')\n"
+        "    app.router.add_get('/', hello)\n"
+        "    runner = web.AppRunner(app)\n"
+        "    await runner.setup()\n"
+        "    inside = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)\n"
+        f"    inside.load_cert_chain({str(certificates.server_cert)!r}, {str(certificates.server_key)!r})\n"
+        "    site = web.TCPSite(runner, '127.0.0.1', 0, ssl_context=inside)\n"
+        "    await site.start()\n"
+        "    port = site._server.sockets[0].getsockname()[1]\n"
+        f"    trusted = ssl.create_default_context(cafile={str(certificates.ca)!r})\n"
+        "    async with aiohttp.ClientSession() as session:\n"
+        "        async with session.get(f'https://127.0.0.1:{port}/', ssl=trusted) as response:\n"
+        "            show(await response.text(), port)\n"
+        "    await runner.cleanup()\n"
+        "asyncio.run(main())\n"
+    )
+    result = program(code)
+    [[text, port]] = result.shown
+    [span] = clients(result)
+    assert (text, span["network.peer.address"], span["network.peer.port"]) == ("hello", "127.0.0.1", port)
 
 
 def test_base_url_credentials_and_secrets(program: Run, upstream: Upstream) -> None:

@@ -1,18 +1,13 @@
 """Django: one SERVER span for each request."""
 
 import json
-import sys
-import time
-import urllib.request
 from collections.abc import Callable
-from pathlib import Path
 
-from support.otlp import children, one
-from support.process import Service
+from support.otlp import children
 from support.pythons import Python, on_oldest_and_newest, on_releases
 
 from .conftest import Program
-from .django_program import APP, selects, servers
+from .django_program import APP, STREAM, selects, servers
 from .expected import of_server
 
 Run = Callable[..., Program]
@@ -146,97 +141,6 @@ except Broken as error:
         assert ", in broken" in stack
 
 
-STREAM = (
-    APP
-    + """
-closed = []
-def pieces(count):
-    try:
-        for n in range(count):
-            query()
-            yield f"{n}"
-    finally:
-        closed.append(count)
-def stream(request, count): return StreamingHttpResponse(pieces(count))
-def failing(request):
-    def body():
-        yield "a"
-        raise ValueError("midway")
-    return StreamingHttpResponse(body())
-url("stream/<int:count>", stream)
-url("failing", failing)
-"""
-)
-
-
-@on_oldest_and_newest
-def test_a_streamed_response_is_returned_itself_and_its_span_ends_at_close(
-    program: Run, python: Python
-) -> None:
-    code = (
-        STREAM
-        + """
-import remora
-before = remora.status()["spans"]["made"]
-def finished(): return remora.status()["spans"]["made"] - before
-body = handler()(environ("/stream/3"), lambda *a: None)
-show(type(body) is StreamingHttpResponse, body.status_code, finished())
-show(b"".join(body).decode(), finished())
-body.close()
-show(finished())
-body.close()
-body = handler()(environ("/stream/9"), lambda *a: None)
-show(next(iter(body)).decode())
-body.close()
-dropped = handler()(environ("/stream/8"), lambda *a: None)
-next(iter(dropped))
-del dropped
-try:
-    call("/failing")
-except ValueError as error:
-    show(str(error))
-show(finished())
-query()
-"""
-    )
-    result = program(code, python=python)
-    assert result.shown == [[True, 200, 0], ["012", 3], 4, "0", "midway", 9]
-    first, left, dropped, failing = servers(result)
-    inside = children(result.spans, first)
-    assert len(inside) == 3
-    assert all(first.start <= child.start and child.end <= first.end for child in inside)
-    assert [len(selects(result, span)) for span in (left, dropped, failing)] == [1, 1, 0]
-    assert [span.status for span in (first, left, dropped, failing)] == ["unset"] * 3 + ["error"]
-    assert failing["error.type"] == "ValueError"
-    assert [event.attributes["exception.message"] for event in failing.events] == ["midway"]
-    assert result.spans[-1].parent_id is None
-
-
-def test_files_reach_the_server_untouched(program: Run, tmp_path: Path) -> None:
-    (tmp_path / "file.txt").write_text("content")
-    code = (
-        APP
-        + f"""
-url("file", lambda request: FileResponse(open({str(tmp_path / "file.txt")!r}, "rb")))
-class Wrapper:
-    def __init__(self, file, size=8192): self.file = file
-    def __iter__(self): return iter(self.file)
-    def close(self): self.file.close()
-made_of = []
-def function(file, size=8192):
-    made_of.append(Wrapper(file))
-    return made_of[-1]
-body = handler()(environ("/file", **{{"wsgi.file_wrapper": function}}), lambda *a: None)
-show(body is made_of[0], b"".join(body).decode())
-body.close()
-show(call("/file"), call("/file", "HEAD"))
-"""
-    )
-    result = program(code)
-    assert result.shown == program(code, env={"REMORA_ENABLED": "false"}).shown
-    assert [span["http.response.status_code"] for span in servers(result)] == [200] * 3
-
-
 def test_middleware_may_answer_before_there_is_a_route(program: Run) -> None:
     code = (
         APP
@@ -292,144 +196,6 @@ show(call("/async"))
     assert len(selects(result, span)) == 2
 
 
-MODELS = (
-    APP
-    + """
-from django.db import models
-class Item(models.Model):
-    name = models.CharField(max_length=9)
-    class Meta: app_label = "shop"
-with connection.schema_editor() as editor: editor.create_model(Item)
-def listed(request):
-    Item.objects.create(name="a")
-    Item.objects.bulk_create([Item(name="b"), Item(name="c")])
-    return HttpResponse(",".join(item.name for item in Item.objects.order_by("name")))
-url("items", listed)
-"""
-)
-
-
-def test_each_query_of_the_orm_is_one_span_of_its_driver(program: Run) -> None:
-    code = MODELS + 'show(call("/items"))\n'
-    result = program(code)
-    assert result.shown == [[200, "a,b,c"]]
-    [span] = servers(result)
-    inside = children(result.spans, span)
-    assert {child.scope for child in inside} == {"remora.sqlite3"}
-    statements = [str(child["db.query.text"]).split()[0] for child in inside]
-    assert [word for word in statements if word in ("INSERT", "SELECT")] == ["INSERT", "INSERT", "SELECT"]
-
-
-def test_atomic_requests_keep_the_span_as_the_parent(program: Run) -> None:
-    code = MODELS + 'show(call("/items"))\n'
-    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:", "ATOMIC_REQUESTS": True}
-    result = program(code, env={"SETTINGS": json.dumps({"DATABASES": {"default": database}})})
-    assert result.shown == [[200, "a,b,c"]]
-    [span] = servers(result)
-    inside = children(result.spans, span)
-    assert [str(child["db.query.text"]).split()[0] for child in inside].count("BEGIN") == 1
-
-
-def test_the_test_client_makes_one_span_also_inside_a_request(program: Run) -> None:
-    code = (
-        APP
-        + """
-from django.test import Client
-def outer(request): return HttpResponse(Client().get("/inner").content)
-def stream(request): return StreamingHttpResponse(iter("ab"))
-url("inner", query)
-url("outer", outer)
-url("stream", stream)
-url("h\u00e9/<x>", query)
-show(Client().get("/outer").content.decode())
-show(call("/inner"))
-show(b"".join(Client().get("/stream")).decode())
-show(Client().get("/h\u00e9/\u20ac").status_code, call("/h\u00e9/\u20ac".encode().decode("latin-1"))[0])
-"""
-    )
-    result = program(code)
-    assert result.shown == ["1", [200, "1"], "ab", [200, 200]]
-    outer = one(result.spans, "GET /outer")
-    [inner] = children(result.spans, outer)
-    assert inner.name == "GET /inner"
-    assert [span.parent_id for span in servers(result)] == [None, outer.span_id] + [None] * 4
-    assert [span["url.path"] for span in servers(result)[-2:]] == ["/h\u00e9/\u20ac"] * 2
-    assert {span["http.response.status_code"] for span in servers(result)} == {200}
-
-
-@on_oldest_and_newest
-def test_the_asynchronous_test_client_makes_one_span(program: Run, python: Python) -> None:
-    code = (
-        APP
-        + """
-import asyncio, inspect
-from asgiref.sync import sync_to_async
-from django.core.handlers.base import BaseHandler
-from django.test import AsyncClient
-async def view(request, x):
-    await asyncio.sleep(0)
-    return await sync_to_async(query)()
-async def broken(request): raise ValueError("x")
-async def pieces():
-    yield "a"
-    yield "b"
-url("async/<x>", view)
-url("sync", query)
-url("broken", broken)
-url("stream", lambda request: StreamingHttpResponse(pieces()))
-async def main():
-    client = AsyncClient(raise_request_exception=False)
-    paths = ("/async/1", "/sync", "/broken", "/nowhere")
-    codes = [(await client.get(path)).status_code for path in paths]
-    streamed = await client.get("/stream")
-    return codes + [b"".join([piece async for piece in streamed]).decode()]
-show(asyncio.run(main()), inspect.iscoroutinefunction(BaseHandler.get_response_async))
-"""
-    )
-    result = program(code, python=python)
-    assert result.shown == [[[200, 200, 500, 404, "ab"], True]]
-    spans = servers(result)
-    assert [span.name for span in spans] == [
-        "GET /async/<x>",
-        "GET /sync",
-        "GET /broken",
-        "GET",
-        "GET /stream",
-    ]
-    assert [span["http.response.status_code"] for span in spans] == [200, 200, 500, 404, 200]
-    assert [len(selects(result, span)) for span in spans] == [1, 1, 0, 0, 0]
-    assert [len(span.events) for span in spans] == [0, 0, 1, 0, 0]
-    assert {span.parent_id for span in spans} == {None}
-
-
-def test_static_files_are_one_span_and_the_application_below_is_not_another(
-    program: Run, tmp_path: Path
-) -> None:
-    (tmp_path / "a.txt").write_text("static")
-    settings = {
-        "INSTALLED_APPS": ["django.contrib.staticfiles"],
-        "STATIC_URL": "/static/",
-        "STATICFILES_DIRS": [str(tmp_path)],
-    }
-    code = (
-        APP
-        + """
-from wsgiref.util import FileWrapper
-from django.contrib.staticfiles.handlers import StaticFilesHandler
-static = StaticFilesHandler(handler())
-url("", query)
-file = {"wsgi.file_wrapper": FileWrapper}
-show(call("/static/a.txt", application=static), call("/static/a.txt", application=static, **file),
-     call("/static/none", application=static)[0], call("/", application=static))
-"""
-    )
-    result = program(code, env={"SETTINGS": json.dumps(settings)})
-    assert result.shown == [[[200, "static"], [200, "static"], 404, [200, "1"]]]
-    spans = servers(result)
-    assert [span["http.response.status_code"] for span in spans] == [200, 200, 404, 200]
-    assert [span.name for span in spans] == ["GET", "GET", "GET", "GET /"]
-
-
 def test_settings_choose_what_is_recorded(program: Run) -> None:
     code = (
         APP
@@ -460,55 +226,6 @@ show(Client().get("/health").status_code)
     off = program(code, env={"OTEL_PYTHON_DJANGO_INSTRUMENT": "false"})
     assert off.shown == [*result.shown, "disabled"]
     assert [each.span_id for each in servers(off)] == [span.span_id]
-
-
-def test_nothing_is_made_where_nothing_is_sampled_and_the_context_goes_on(program: Run) -> None:
-    code = (
-        STREAM
-        + """
-import remora, requests
-before = remora.status()["spans"]["sampled_out"]
-def view(request):
-    requests.get(URL + "/inner")
-    return query()
-url("", view)
-show(call(), call("/stream/2"))
-spans = remora.status()["spans"]
-show(spans["made"], spans["sampled_out"] - before)
-"""
-    )
-    result = program(code, env={"OTEL_TRACES_SAMPLER": "parentbased_always_off"})
-    assert result.shown == [[[200, "1"], [200, "01"]], [0, 2]]
-    assert result.spans == []
-
-
-def test_nothing_of_a_request_is_kept_alive(program: Run) -> None:
-    code = (
-        STREAM
-        + """
-import gc, weakref
-from django.core.handlers.wsgi import WSGIRequest
-class Stream(io.BytesIO): pass
-class Request(WSGIRequest):
-    def __init__(self, *args):
-        super().__init__(*args)
-        kept.append(weakref.ref(self))
-handler().request_class = Request
-kept = []
-url("plain", query)
-url("broken", lambda request: 1 / 0)
-for path in ("/plain", "/stream/2", "/broken"):
-    env = environ(path, **{"wsgi.input": Stream()})
-    body = handler()(env, lambda *a: None)
-    kept += [weakref.ref(env["wsgi.input"]), weakref.ref(body)]
-    list(body)
-    body.close()
-    del body, env
-gc.collect()
-show(len(kept), [type(one()).__name__ for one in kept if one() is not None])
-"""
-    )
-    assert program(code).shown == [[9, []]]
 
 
 def test_the_framework_of_rest_apis_swallows_exceptions_and_the_status_says_so(program: Run) -> None:
@@ -601,37 +318,6 @@ show(call("/x/1"), call("/stream/2"), call("/broken")[0])
     assert late.shown == early.shown
     assert [(span.name, span.attributes, len(span.events)) for span in servers(late)[3:]] == before
     assert len(before) == 3
-
-
-def test_the_development_server_and_its_reloading_parent(
-    service: Callable[..., Service], tmp_path: Path
-) -> None:
-    (tmp_path / "manage.py").write_text(
-        "import sys\n"
-        "from django.conf import settings\n"
-        "from django.core.management import execute_from_command_line\n"
-        "from django.http import HttpResponse\n"
-        "from django.urls import path\n"
-        "settings.configure(DEBUG=True, ALLOWED_HOSTS=['*'], ROOT_URLCONF='__main__', SECRET_KEY='x',\n"
-        "    INSTALLED_APPS=['django.contrib.staticfiles'], STATIC_URL='/static/')\n"
-        "urlpatterns = [path('items/<int:item>/', lambda request, item: HttpResponse(str(item)))]\n"
-        "execute_from_command_line(sys.argv)\n"
-    )
-    server = service(
-        [sys.executable, "manage.py", "runserver", "127.0.0.1:{port}"],
-        cwd=tmp_path,
-        env={"OTEL_BSP_SCHEDULE_DELAY": "50"},
-    )
-    for number in range(3):
-        with urllib.request.urlopen(f"{server.url}/items/{number}/") as answer:
-            assert answer.read() == str(number).encode()
-    # The child is killed with its parent.
-    end = time.monotonic() + 20
-    while len(server.spans) < 3 and time.monotonic() < end:
-        time.sleep(0.05)
-    spans = servers(server.stop())
-    assert [span.name for span in spans] == ["GET /items/<int:item>/"] * 3
-    assert server.pid not in {span.resource["process.pid"] for span in spans}
 
 
 @on_releases("old", "middle")

@@ -101,6 +101,8 @@ show(WSGIHandler()(RequestFactory().get("/").environ, lambda *a: None).status_co
         "django.core.handlers.base:BaseHandler.resolve_request",
         "django.http.response:HttpResponseBase.close",
         "django.http.response:StreamingHttpResponse.__iter__",
+        "django.db.backends.utils:CursorWrapper._execute",
+        "django.db.backends.utils:CursorWrapper._executemany",
     ),
 )
 FASTAPI = Library(
@@ -229,9 +231,12 @@ SQLALCHEMY = Library(
     "sqlalchemy",
     "create_engine",
     'show(create_engine("sqlite://").connect().exec_driver_sql("select 200").scalar())',
-    tuple(
-        f"sqlalchemy.engine.default:DefaultDialect.{name}"
-        for name in ("do_execute", "do_executemany", "do_execute_no_params", "initialize", "do_ping")
+    (
+        *(
+            f"sqlalchemy.engine.default:DefaultDialect.{name}"
+            for name in ("do_execute", "do_executemany", "do_execute_no_params", "initialize", "do_ping")
+        ),
+        "sqlalchemy.sql.compiler:SQLCompiler.render_literal_value",
     ),
 )
 SQLITE3 = Library(

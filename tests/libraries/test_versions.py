@@ -9,7 +9,8 @@ from support.pythons import AVAILABLE, OLD_RELEASES, PRIMARY, Python
 # By distribution, as `pip` names them.
 LIBRARIES = (
     "aiohttp", "Django", "fastapi", "Flask", "gunicorn", "httpx", "hypercorn", "kafka-python", "psycopg",
-    "pymongo", "redis", "requests", "SQLAlchemy", "starlette", "urllib3", "uvicorn", "valkey",
+    "psycopg2-binary", "pymongo", "redis", "requests", "SQLAlchemy", "starlette", "urllib3", "uvicorn",
+    "valkey",
 )  # fmt: skip
 
 HEAD = """# Releases that the tests ran with

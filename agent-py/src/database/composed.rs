@@ -1,4 +1,4 @@
-//! The text of a query that psycopg composes of parts (`psycopg.sql`) or that is a template string, put together
+//! The text of a query that psycopg and psycopg2 compose of parts (their `sql`) or that is a template string, put together
 //! natively: no code of the application runs and no value is rendered, each becomes a `?`.
 
 use pyo3::intern;
@@ -25,11 +25,11 @@ pub fn text(query: &Bound<'_, PyAny>) -> Option<String> {
     Some(out)
 }
 
-/// The class of `psycopg.sql` that an object is of; the application may have derived it.
+/// The class of `psycopg.sql` or `psycopg2.sql` that an object is of; the application may have derived it.
 fn class_name(object: &Bound<'_, PyAny>) -> Option<&'static str> {
     let py = object.py();
     let module = attribute(object.get_type().as_any(), intern!(py, "__module__"))?;
-    if objects::text(&Some(module)) != Some("psycopg.sql") {
+    if !matches!(objects::text(&Some(module)), Some("psycopg.sql" | "psycopg2.sql")) {
         return None;
     }
     let name = attribute(object.get_type().as_any(), intern!(py, "__name__"));
@@ -43,7 +43,9 @@ fn part(object: &Bound<'_, PyAny>, depth: usize, out: &mut String) {
         return;
     }
     let class = class_name(object);
-    let inner = class.and_then(|_| attribute(object, intern!(py, "_obj")));
+    let inner = class.and_then(|_| {
+        attribute(object, intern!(py, "_obj")).or_else(|| attribute(object, intern!(py, "_wrapped")))
+    });
     match (class, inner) {
         (Some("SQL"), Some(text)) => push(&text, out),
         (Some("Identifier"), Some(names)) => {

@@ -1,6 +1,8 @@
 //! What all database libraries share: statements, summaries, errors, layers.
 
 pub mod composed;
+pub mod driver;
+pub mod postgresql;
 
 use std::sync::{Arc, LazyLock, Mutex};
 

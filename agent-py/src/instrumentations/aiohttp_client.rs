@@ -20,6 +20,7 @@ use crate::http;
 use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
 use crate::http::client::{self, Answer};
 use crate::http::excluded_urls::ExcludedUrls;
+use crate::http::peer;
 use crate::instrumentations::{Hook, Instrumentation, Target};
 use crate::objects::{attribute, text};
 use crate::suppression::{self, Of};
@@ -168,6 +169,9 @@ fn send(call: &mut Call<'_>) -> HookResult {
         return Ok(());
     }
     let before = span.note().sent_before.fetch_add(1, Ordering::Relaxed);
+    if span.is_recording() {
+        set_peer(call, &span, before > 0);
+    }
     let Some(headers) = attribute(&request, intern!(py, "headers")) else { return Ok(()) };
     if before == 0
         && span.is_recording()
@@ -177,6 +181,18 @@ fn send(call: &mut Call<'_>) -> HookResult {
     }
     quiet(py, client::inject(py, &span, &headers));
     Ok(())
+}
+
+/// Where the request goes. By the time that there is a response its connection may have been given back, or be closed.
+fn set_peer(call: &Call<'_>, span: &Span<'_>, again: bool) {
+    let py = call.py();
+    let Some(connection) = call.argument(1, intern!(py, "conn")) else { return };
+    let Some(transport) = attribute(&connection, intern!(py, "transport")) else { return };
+    let read = || {
+        let name = intern!(py, "peername");
+        quiet(py, transport.call_method1(intern!(py, "get_extra_info"), (name,)))
+    };
+    peer::set(span, &transport, again, || None, read);
 }
 
 fn answered(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {

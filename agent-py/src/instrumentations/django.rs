@@ -1,9 +1,12 @@
-//! Django: the SERVER span of a request.
+//! Django: the SERVER span of a request, and the spans of statements whose driver makes none.
 //!
 //! The handlers' `__call__` is the request, or `BaseHandler.get_response` where there is none (the test client);
 //! `resolve_request` knows the route, `response_for_exception` what no code of the application took. A response that
 //! is streamed is handed on as it is: it carries the span, which is in force while a piece is made and ends with
 //! `close`, or with the response.
+
+#[path = "django/queries.rs"]
+mod queries;
 
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
@@ -18,6 +21,7 @@ use pyo3::types::{PyAny, PyDict, PyString};
 use crate::breaker::Breaker;
 use crate::current::{self, Span, StoredSpan};
 use crate::ffi::quiet;
+use crate::http::Incoming;
 use crate::http::asgi::Server;
 use crate::http::captured_headers::SERVER_RESPONSE;
 use crate::http::excluded_urls::ExcludedUrls;
@@ -59,6 +63,8 @@ pub static LIBRARY: Instrumentation = Instrumentation {
             hook: Hook::Call(get_response),
             optional: true,
         },
+        Target::call("django.db.backends.utils", "CursorWrapper._execute", queries::execute),
+        Target::call("django.db.backends.utils", "CursorWrapper._executemany", queries::executemany),
     ],
 };
 
@@ -178,6 +184,14 @@ fn serve<'py>(call: &mut Call<'py>, environ: &Environ<'_, 'py>, describe: impl F
     }
     let in_force = current::current(py);
     if SERVER.excluded.contain(|| Some(Cow::Owned(environ.url()))) {
+        // The server that calls us may have made one, which knows nothing of this application's settings.
+        let made = in_force.as_ref().filter(|span| {
+            span.note().bare.load(Ordering::Relaxed)
+                && span.note().subject.load(Ordering::Relaxed) == environ.subject()
+        });
+        if let Some(span) = made {
+            server::forget(span, Incoming::read::<Bound<'py, PyString>>(|_| None));
+        }
         let _entered = environ.pass_on(&SERVER.spec, in_force);
         return call.proceed();
     }

@@ -5,28 +5,24 @@
 //! application's code runs and the span is not in force. In pipeline mode a call ends when it returns, as always: its
 //! result, and its error, come with a later call.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use agent_core::Key;
 use agent_core::fragment::Fragment;
 use agent_core::semconv;
-use agent_core::span::{ActiveSpan, SpanKind, SpanSpec};
+use agent_core::span::{SpanKind, SpanSpec};
 use agent_core::sql::Dialect;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyAny, PyBytes, PyString};
+use pyo3::types::{PyAny, PyString};
 
 use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span, StoredSpan};
-use crate::database::composed;
-use crate::database::{self, DRIVER, Place};
-use crate::ffi::quiet;
+use crate::database::postgresql::{self, Connection};
+use crate::database::{self, DRIVER};
 use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::{attribute, length, text};
-use crate::old_names;
-use crate::remembered::Remembered;
 use crate::suppression::{self, Of};
 use crate::wrapper::{self, Call, Flight, HookResult, Start};
 
@@ -55,76 +51,20 @@ pub static LIBRARY: Instrumentation = Instrumentation {
 
 static SCOPE: Key = Key::new("remora.psycopg");
 static SPEC: SpanSpec = SpanSpec { name: "postgresql", kind: SpanKind::Client, scope: &SCOPE };
-const DEFAULT_PORT: u16 = 5432;
-
-/// What never changes in a connection.
-struct Known {
-    /// All of it.
-    whole: Fragment,
-    /// Namespace and server.
-    place: Fragment,
-    /// `network.peer.*`; empty for a socket of the machine.
-    peer: Fragment,
-}
-
-static CONNECTIONS: Remembered<Arc<Known>> = Remembered::new();
-
 /// Lets `work` see what is known of a cursor's connection.
 #[inline]
-fn with_known<R>(call: &Call<'_>, work: impl FnOnce(&Arc<Known>) -> R) -> Option<R> {
+fn with_known<R>(call: &Call<'_>, work: impl FnOnce(&Arc<Connection>) -> R) -> Option<R> {
     let cursor = call.arg(0)?;
     let py = call.py();
     let connection =
         attribute(&cursor, intern!(py, "_conn")).or_else(|| attribute(&cursor, intern!(py, "connection")))?;
-    CONNECTIONS.with(&connection, || read(&connection), work)
-}
-
-#[cold]
-fn read(connection: &Bound<'_, PyAny>) -> Option<Arc<Known>> {
-    let py = connection.py();
-    let info = attribute(connection, intern!(py, "info"))?;
-    // What a closed connection says would be wrong for an open one, and it opens no more.
-    let host = attribute(&info, intern!(py, "host"))?;
-    let port: Option<u16> = attribute(&info, intern!(py, "port")).and_then(|port| quiet(py, port.extract()));
-    let namespace = attribute(&info, intern!(py, "dbname"));
-    // libpq 12 has it.
-    let peer = attribute(&info, intern!(py, "hostaddr"));
-    let (host, namespace, peer) = (Some(host), text(&namespace), text(&peer).unwrap_or_default());
-    let host = text(&host).filter(|host| !host.is_empty()).unwrap_or(peer);
-    let is_socket = host.starts_with(['/', '@']);
-    let port = port.filter(|_| !is_socket);
-    let place =
-        Place { namespace: namespace.unwrap_or_default(), address: host, port, default_port: DEFAULT_PORT };
-    let describe_peer = |span: &mut ActiveSpan| {
-        if !peer.is_empty() && !is_socket {
-            span.str(&semconv::NETWORK_PEER_ADDRESS, peer);
-            if let Some(port) = port {
-                span.int(&semconv::NETWORK_PEER_PORT, i64::from(port));
-            }
-        }
-    };
-    Some(Arc::new(Known {
-        whole: Fragment::new(|span| {
-            describe_system(span);
-            place.describe(span);
-            describe_peer(span);
-        }),
-        place: Fragment::new(|span| place.describe(span)),
-        peer: Fragment::new(describe_peer),
-    }))
-}
-
-fn describe_system(span: &mut ActiveSpan) {
-    span.str(&semconv::DB_SYSTEM_NAME, "postgresql");
-    if old_names::database() {
-        span.str(&old_names::DB_SYSTEM, "postgresql");
-    }
+    postgresql::with_connection(&connection, work)
 }
 
 /// What there is to say of one call.
 struct Query {
     statement: Option<Arc<Fragment>>,
-    connection: Option<Arc<Known>>,
+    connection: Option<Arc<Connection>>,
     batch: Option<usize>,
     ends_with_first: bool,
 }
@@ -132,8 +72,10 @@ struct Query {
 impl Query {
     fn new(call: &Call<'_>, kind: Kind) -> Self {
         let parameters = Parameters::of(call, kind);
-        let statement =
-            parameters.query.as_ref().and_then(|query| statement(query, parameters.parameterised));
+        let statement = parameters
+            .query
+            .as_ref()
+            .and_then(|query| postgresql::statement(query, parameters.parameterised));
         Self {
             statement,
             connection: with_known(call, Arc::clone),
@@ -146,7 +88,7 @@ impl Query {
         span.with(|span| {
             match &self.connection {
                 Some(connection) => span.append(&connection.whole),
-                None => describe_system(span),
+                None => postgresql::describe_system(span),
             }
             if let Some(statement) = &self.statement {
                 span.append(statement);
@@ -189,12 +131,12 @@ impl<'a, 'py> Parameters<'a, 'py> {
 fn describe(call: &Call<'_>, span: &Span<'_>, kind: Kind) {
     let parameters = Parameters::of(call, kind);
     if with_known(call, |known| span.with(|span| span.append(&known.whole))).is_none() {
-        span.with(describe_system);
+        span.with(postgresql::describe_system);
     }
     if let Some(query) = &parameters.query {
         if let Ok(query) = query.cast::<PyString>() {
             database::set_statement(span, &query, Dialect::PostgreSql, parameters.parameterised);
-        } else if let Some(statement) = statement(query, parameters.parameterised) {
+        } else if let Some(statement) = postgresql::statement(query, parameters.parameterised) {
             span.with(|span| span.append(&statement));
         }
     }
@@ -209,18 +151,6 @@ enum Kind {
     Many,
     Stream,
     Copy,
-}
-
-fn statement(query: &Bound<'_, PyAny>, parameterised: bool) -> Option<Arc<Fragment>> {
-    if let Ok(query) = query.cast::<PyString>() {
-        return database::statement(query, Dialect::PostgreSql, parameterised);
-    }
-    let (text, parameterised) = match query.cast::<PyBytes>() {
-        Ok(bytes) => (String::from_utf8_lossy(bytes.as_bytes()), parameterised),
-        // Who composes a query writes no values into its text, as a rule: what looks like one goes.
-        Err(_) => (Cow::Owned(composed::text(query)?), false),
-    };
-    Some(Arc::new(database::statement_of(&text, Dialect::PostgreSql, parameterised)))
 }
 
 /// Whether this call is to have a span; where the span of a layer above stands for it, that gets what we know.

@@ -21,6 +21,7 @@ libraries! {
     kafka = "kafka.rs";
     logging = "logging.rs";
     psycopg = "psycopg.rs";
+    psycopg2 = "psycopg2.rs";
     pymongo = "pymongo.rs";
     redis = "redis.rs";
     requests = "requests.rs";

@@ -15,13 +15,12 @@ use agent_core::span::{SpanKind, SpanSpec};
 use agent_core::sql::Dialect;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyAny, PyInt, PyString, PyTuple};
+use pyo3::types::{PyAny, PyDict, PyString};
 
 use super::sqlite3;
 use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span};
-use crate::database::{self, Place, TOOLKIT};
-use crate::exception;
+use crate::database::{self, Place, TOOLKIT, driver};
 use crate::ffi::quiet;
 use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::{attribute, length, text};
@@ -56,6 +55,8 @@ pub static LIBRARY: Instrumentation = Instrumentation {
             executemany,
         )
         .optional(),
+        // Where a value becomes a part of the text.
+        Target::call("sqlalchemy.sql.compiler", "SQLCompiler.render_literal_value", literal),
         // What it asks a new server, whether one still answers, how transactions are isolated.
         Target::call(
             "sqlalchemy.engine.default",
@@ -87,6 +88,13 @@ pub static LIBRARY: Instrumentation = Instrumentation {
             .optional(),
         Target::call("sqlalchemy.dialects.postgresql.psycopg2", "PGDialect_psycopg2.initialize", of_its_own)
             .optional(),
+        // Of each new connection.
+        Target::call(
+            "sqlalchemy.dialects.postgresql.psycopg2",
+            "PGDialect_psycopg2._hstore_oids",
+            of_its_own,
+        )
+        .optional(),
     ],
 };
 
@@ -108,7 +116,10 @@ fn read(dialect: &Bound<'_, PyAny>, context: Option<Bound<'_, PyAny>>) -> Option
     let py = dialect.py();
     let name = attribute(dialect, intern!(py, "name"));
     let name = text(&name).unwrap_or("other_sql");
-    let system = system_name(name);
+    let system = match driver::system_name(name) {
+        "mysql" if is_mariadb(dialect) => "mariadb",
+        other => other,
+    };
     let url = context
         .and_then(|context| attribute(&context, intern!(py, "root_connection")))
         .and_then(|connection| attribute(&connection, intern!(py, "engine")))
@@ -120,7 +131,7 @@ fn read(dialect: &Bound<'_, PyAny>, context: Option<Bound<'_, PyAny>>) -> Option
     };
     let host = attribute(&url, intern!(py, "host"));
     let port: Option<u16> = attribute(&url, intern!(py, "port")).and_then(|port| quiet(py, port.extract()));
-    let default_port = default_port(system);
+    let default_port = driver::default_port(system);
     let place = Place {
         namespace: &namespace,
         address: text(&host).unwrap_or_default(),
@@ -139,31 +150,10 @@ fn read(dialect: &Bound<'_, PyAny>, context: Option<Bound<'_, PyAny>>) -> Option
     Some(Arc::new(Known { fragment, dialect: Dialect::from_name(system), addressed }))
 }
 
-/// SQLAlchemy's names of systems where the conventions have others.
-fn system_name(dialect: &str) -> &str {
-    match dialect {
-        "mssql" => "microsoft.sql_server",
-        "oracle" => "oracle.db",
-        "redshift" => "aws.redshift",
-        "spanner" => "gcp.spanner",
-        "hana" => "sap.hana",
-        "db2" | "ibm_db_sa" => "ibm.db2",
-        "firebird" => "firebirdsql",
-        "teradatasql" => "teradata",
-        other => other,
-    }
-}
-
-fn default_port(system: &str) -> u16 {
-    match system {
-        "postgresql" => 5432,
-        "mysql" | "mariadb" => 3306,
-        "microsoft.sql_server" => 1433,
-        "oracle.db" => 1521,
-        "cockroachdb" => 26257,
-        "aws.redshift" => 5439,
-        _ => 0,
-    }
+/// What answers at a `mysql://` says so when it is first connected to.
+fn is_mariadb(dialect: &Bound<'_, PyAny>) -> bool {
+    let py = dialect.py();
+    attribute(dialect, intern!(py, "is_mariadb")).is_some_and(|is| quiet(py, is.is_truthy()) == Some(true))
 }
 
 fn execute(call: &mut Call<'_>) -> HookResult {
@@ -208,7 +198,7 @@ fn statement(call: &mut Call<'_>, kind: Kind) -> HookResult {
     drop(entered);
     if recording {
         if let Some(error) = call.error() {
-            fail(&span, &error);
+            driver::failed(&span, &error);
         }
         span.finish();
     }
@@ -256,6 +246,7 @@ fn describe(call: &Call<'_>, span: &Span<'_>, kind: Kind) {
             }
             Kind::NoParameters => false,
         };
+        let parameterised = parameterised && !has_literals(context.as_deref());
         database::set_statement(span, &sql, dialect, parameterised);
     }
     let batch = match kind {
@@ -266,6 +257,32 @@ fn describe(call: &Call<'_>, span: &Span<'_>, kind: Kind) {
     if let Some(batch) = batch {
         span.with(|span| span.int(&semconv::DB_OPERATION_BATCH_SIZE, batch as i64));
     }
+}
+
+/// Where a compiler that has written a value into its text says so: it stays with its text in the engine's cache.
+fn place(py: Python<'_>) -> &Bound<'_, PyString> {
+    intern!(py, "_remora_literals")
+}
+
+/// A compiler writes a value into its text: a `literal_execute` or `literal_binds`, at every execution or once.
+fn literal(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    if let Some(compiler) = call.arg(0)
+        && let Some(names) = quiet(py, compiler.getattr(intern!(py, "__dict__")))
+        && let Ok(names) = names.cast::<PyDict>()
+    {
+        quiet(py, names.set_item(place(py), true));
+    }
+    Ok(())
+}
+
+/// Whether SQLAlchemy has written values into a text that has parameters too.
+fn has_literals(context: Option<&Bound<'_, PyAny>>) -> bool {
+    let Some(context) = context else { return false };
+    let py = context.py();
+    let Some(compiled) = attribute(context, intern!(py, "compiled")) else { return false };
+    let set = |name| attribute(&compiled, name).is_some_and(|set| quiet(py, set.is_truthy()) == Some(true));
+    set(place(py)) || set(intern!(py, "literal_execute_params"))
 }
 
 /// How many rows one statement of an "insertmanyvalues" stands for: it has the parameters of as many.
@@ -281,42 +298,4 @@ fn rows_of_a_batch(context: Option<&Bound<'_, PyAny>>, size: Option<usize>) -> O
     let one = length(&quiet(py, rows.get_item(0))?).filter(|one| *one > 0)?;
     let rows = size?;
     (rows % one == 0).then_some(rows / one).filter(|rows| *rows > 1)
-}
-
-/// The code that the database answered with, by the names that drivers have for it.
-#[cold]
-fn fail(span: &Span<'_>, error: &Bound<'_, PyAny>) {
-    let py = error.py();
-    let first = attribute(error, intern!(py, "args"))
-        .and_then(|args| args.cast_into::<PyTuple>().ok())
-        .and_then(|args| quiet(py, args.get_item(0)));
-    if let Some(code) = first.and_then(|first| answer_code(error, &first)) {
-        return database::set_error_code(span, error, Some(&code));
-    }
-    for name in [intern!(py, "sqlstate"), intern!(py, "pgcode")] {
-        let code = attribute(error, name);
-        if let Some(code) = text(&code) {
-            return database::set_error_code(span, error, Some(code));
-        }
-    }
-    if attribute(error, intern!(py, "sqlite_errorname")).is_some() {
-        return database::set_error(span, error, intern!(py, "sqlite_errorname"));
-    }
-    database::set_error_code(span, error, None);
-}
-
-/// Drivers put it first: MySQL's the number, Oracle's an object with the whole code, ODBC's the SQLSTATE.
-fn answer_code(error: &Bound<'_, PyAny>, first: &Bound<'_, PyAny>) -> Option<String> {
-    let py = error.py();
-    // Any other exception's first argument is anything.
-    let class = exception::type_name(error);
-    let package = class.split('.').next().unwrap_or_default();
-    match package {
-        "pymysql" | "MySQLdb" | "_mysql_exceptions" | "asyncmy" | "aiomysql" | "mariadb" | "pymssql" => {
-            quiet(py, first.cast::<PyInt>().ok()?.extract::<i64>()).map(|code| code.to_string())
-        }
-        "oracledb" | "cx_Oracle" => text(&attribute(first, intern!(py, "full_code"))).map(str::to_owned),
-        "pyodbc" => text(&Some(first.clone())).filter(|code| code.len() == 5).map(str::to_owned),
-        _ => None,
-    }
 }

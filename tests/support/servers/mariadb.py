@@ -66,7 +66,8 @@ class MariaDB:
     def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             command,
-            env=clean_env(),
+            # Servers that share one remove each other's temporary tables as they start.
+            env=clean_env({"TMPDIR": str(self.folder)}),
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
