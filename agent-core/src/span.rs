@@ -10,7 +10,7 @@ use crate::context::{Carried, RemoteContext};
 use crate::id::{IdGenerator, SpanId, TraceId};
 use crate::keys::Key;
 use crate::limits;
-use crate::record::{Attributes, Entries, KeyRef, Link, Value, Writer};
+use crate::record::{Attributes, Entries, Entry, KeyRef, Link, Value, Writer};
 use crate::sampling::ParentInfo;
 use crate::tracer;
 
@@ -400,6 +400,15 @@ impl ActiveSpan {
         }
     }
 
+    /// A text attribute that was set before. Linear in the record.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        let of_key = |entry| match entry {
+            Entry::Attribute(name, Value::Str(text)) if name == key => Some(text),
+            _ => None,
+        };
+        Entries::of(self.record()).filter_map(of_key).last()
+    }
+
     /// Sets the status to error, with a description unless it would repeat what an attribute says.
     pub fn error(&mut self, description: &str) {
         if self.recording {
@@ -407,6 +416,13 @@ impl ActiveSpan {
             if !description.is_empty() {
                 self.writer.status_description(description);
             }
+        }
+    }
+
+    /// Takes the error back.
+    pub fn no_error(&mut self) {
+        if self.recording {
+            self.status = StatusCode::Unset;
         }
     }
 
