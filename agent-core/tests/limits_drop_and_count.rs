@@ -3,7 +3,7 @@
 
 use agent_core::limits::Limits;
 use agent_core::record::{Entry, Link, MAX_RECORD_BYTES};
-use agent_core::span::{ActiveSpan, Chunk, Parent};
+use agent_core::span::{ActiveSpan, Chunk, Parent, StatusCode};
 use agent_core::tracer::{self, Tracer};
 use agent_core::{Key, clock};
 
@@ -32,6 +32,19 @@ fn chunk(span: &ActiveSpan) -> Chunk {
 
 fn entries(span: &ActiveSpan) -> Vec<String> {
     chunk(span).iter().flat_map(|span| span.entries).map(|entry| format!("{entry:?}")).collect()
+}
+
+#[test]
+fn a_text_that_was_set_can_be_read_and_an_error_taken_back() {
+    let mut span = started();
+    span.int("at", 1);
+    span.str("at", "one");
+    span.str("at", "two");
+    assert_eq!(span.text("at"), Some("two"));
+    assert_eq!(span.text("other"), None);
+    span.error("");
+    span.no_error();
+    assert_eq!(span.status(), StatusCode::Unset);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::context::{Carried, RemoteContext};
 use crate::id::{IdGenerator, SpanId, TraceId};
 use crate::keys::Key;
 use crate::limits;
-use crate::record::{Attributes, KeyRef, Link, OpenStr, Value, Writer};
+use crate::record::{Attributes, Entries, Entry, KeyRef, Link, OpenStr, Value, Writer};
 use crate::sampling::ParentInfo;
 use crate::tracer;
 
@@ -381,6 +381,15 @@ impl ActiveSpan {
         }
     }
 
+    /// A text attribute that was set before. Linear in the record.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        let of_key = |entry| match entry {
+            Entry::Attribute(name, Value::Str(text)) if name == key => Some(text),
+            _ => None,
+        };
+        Entries::of(self.record()).filter_map(of_key).last()
+    }
+
     /// Sets the status to error, with a description unless it would repeat what an attribute says.
     pub fn error(&mut self, description: &str) {
         if self.recording {
@@ -388,6 +397,13 @@ impl ActiveSpan {
             if !description.is_empty() {
                 self.writer.status_description(description);
             }
+        }
+    }
+
+    /// Takes the error back.
+    pub fn no_error(&mut self) {
+        if self.recording {
+            self.status = StatusCode::Unset;
         }
     }
 

@@ -8,7 +8,7 @@ use super::SpanObject;
 /// What hooks of one library tell each other through the span that is in force.
 #[derive(Debug)]
 pub struct Note {
-    /// The address of what a server span serves (a WSGI stream, the header list of an ASGI scope), so that an inner
+    /// The address of what a server span serves (a WSGI stream, a part of an ASGI scope), so that an inner
     /// layer of the same request can tell; 0 where there is none.
     pub subject: AtomicUsize,
     /// The response's status code, or 0.
@@ -19,12 +19,16 @@ pub struct Note {
     pub sent_before: AtomicU16,
     /// Whether the response's head is there.
     pub answered: AtomicBool,
+    /// Whether the response was complete, an error, before the call's end.
+    pub complete: AtomicBool,
     /// Whether the body is still to be made.
     pub streamed: AtomicBool,
     /// Whether an exception is recorded.
     pub failed: AtomicBool,
     /// Whether `http.route` is set.
     pub routed: AtomicBool,
+    /// Whether `http.route` holds where an inner application is mounted, its own route to follow.
+    pub mounted: AtomicBool,
     /// Whether the server's name is set, which an inner layer may know better.
     pub addressed: AtomicBool,
     /// Whether the peer's address is set.
@@ -50,9 +54,11 @@ impl Note {
             resends: AtomicU16::new(0),
             sent_before: AtomicU16::new(0),
             answered: AtomicBool::new(false),
+            complete: AtomicBool::new(false),
             streamed: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             routed: AtomicBool::new(false),
+            mounted: AtomicBool::new(false),
             addressed: AtomicBool::new(false),
             peered: AtomicBool::new(false),
             bare: AtomicBool::new(false),

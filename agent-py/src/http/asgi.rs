@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use agent_core::semconv;
 use agent_core::span::SpanSpec;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -51,8 +52,12 @@ impl Server {
         let Some(send) = send else { return Ok(None) };
         let in_force = current::current(py);
         let headers = scope.headers();
-        let subject = headers.as_ref().map_or(scope.0.as_ptr(), Bound::as_ptr) as usize;
-        if let Some(span) = in_force.as_ref().filter(|span| is_of(span, subject, &send)) {
+        let subject = scope.subject(headers.as_ref());
+        if let Some(span) = in_force.as_ref().filter(|span| is_of(span, subject, &scope, &send)) {
+            // A server within a server (uvicorn as gunicorn's worker) leaves it to the framework.
+            if self.bare {
+                return Ok(None);
+            }
             if span.note().bare.load(Ordering::Relaxed)
                 && self.excluded.contain(|| Some(Cow::Owned(scope.url())))
             {
@@ -92,15 +97,16 @@ pub fn url(scope: &Bound<'_, PyDict>) -> String {
     Scope(scope).url()
 }
 
-/// Whether a span is that of the request: it has the same header list, or goes by the `send` that we have wrapped
-/// (whatever stands between may have replaced either).
+/// Whether a span is that of the request: it has the same subject, goes by the `send` that we have wrapped, or its
+/// application of Starlette's is in the scope (whatever stands between may have replaced either of the others).
 #[inline]
-fn is_of(span: &Span<'_>, subject: usize, send: &Bound<'_, PyAny>) -> bool {
+fn is_of(span: &Span<'_>, subject: usize, scope: &Scope<'_, '_>, send: &Bound<'_, PyAny>) -> bool {
     span.note().subject.load(Ordering::Relaxed) == subject
-        || (wrapper::is_wrapper(send) && server::is_serving(span))
+        || (server::is_serving(span)
+            && (wrapper::is_wrapper(send) || scope.any(intern!(send.py(), "app")).is_some()))
 }
 
-/// Names the span in force by the route that its request has found, once. `root` is where the application is mounted.
+/// Names the span in force by the route that its request has found, once.
 pub fn set_route<'py>(
     py: Python<'py>,
     scope: &Bound<'py, PyDict>,
@@ -114,10 +120,41 @@ pub fn set_route<'py>(
     let scope = Scope(scope);
     let Some(route) = route().and_then(|route| route.cast_into::<PyString>().ok()) else { return };
     let Some(route) = quiet(py, route.to_str()) else { return };
-    let method = scope.method(scope.is_websocket() == Some(true));
-    let root = scope.get(intern!(py, "root_path"));
-    let root = text(&root).filter(|root| !root.is_empty()).map(|root| Text::Bytes(root.as_bytes()));
-    server::set_route(&span, text(&method), root, route);
+    match mount(&span) {
+        Some(mount) => scope.route(&span, Some(&mount), route),
+        None => scope.route(&span, text(&scope.get(intern!(py, "root_path"))), route),
+    }
+}
+
+/// Where the applications are mounted that have led to a request's route so far.
+#[inline]
+fn mount(span: &Span<'_>) -> Option<String> {
+    if !span.note().mounted.load(Ordering::Relaxed) {
+        return None;
+    }
+    span.with(|span| span.text(semconv::HTTP_ROUTE.name()).map(str::to_owned)).flatten()
+}
+
+/// As [`set_route`], of an application that is mounted at `path`: what it does not route itself keeps this name. The
+/// scope's `root_path` has the values of the path's parameters, `http.route` is to have their names.
+pub fn set_mount<'py>(
+    py: Python<'py>,
+    scope: &Bound<'py, PyDict>,
+    path: impl FnOnce() -> Option<Bound<'py, PyAny>>,
+) {
+    let Some(span) = server::server_span(py).filter(Span::is_recording) else { return };
+    if span.note().routed.load(Ordering::Relaxed) {
+        return;
+    }
+    let Some(path) = path().and_then(|path| path.cast_into::<PyString>().ok()) else { return };
+    let Some(path) = quiet(py, path.to_str()).filter(|path| !path.is_empty()) else { return };
+    let scope = Scope(scope);
+    match mount(&span) {
+        Some(mount) => scope.route(&span, Some(&mount), path),
+        None => scope.route(&span, text(&scope.get(intern!(py, "app_root_path"))), path),
+    }
+    span.note().mounted.store(true, Ordering::Relaxed);
+    span.note().routed.store(false, Ordering::Relaxed);
 }
 
 /// A request's `scope`.
@@ -148,6 +185,20 @@ impl<'py> Scope<'_, 'py> {
     #[inline]
     fn headers(&self) -> Option<Bound<'py, PyAny>> {
         self.any(intern!(self.0.py(), "headers"))
+    }
+
+    /// What tells the request from another, through copies of the scope. Starlette replaces the header list whenever
+    /// headers are looked at.
+    #[inline]
+    fn subject(&self, headers: Option<&Bound<'py, PyAny>>) -> usize {
+        let asgi = self.any(intern!(self.0.py(), "asgi")).filter(|asgi| asgi.is_instance_of::<PyDict>());
+        asgi.as_ref().or(headers).map_or(self.0.as_ptr(), Bound::as_ptr) as usize
+    }
+
+    fn route(&self, span: &Span<'py>, root: Option<&str>, route: &str) {
+        let method = self.method(self.is_websocket() == Some(true));
+        let root = root.filter(|root| !root.is_empty()).map(|root| Text::Bytes(root.as_bytes()));
+        server::set_route(span, text(&method), root, route);
     }
 
     /// A WebSocket begins as a `GET` and, since HTTP/2, as a `CONNECT` (RFC 8441).
@@ -416,6 +467,8 @@ impl Sending {
     fn end(span: &Span<'_>) {
         if span.note().status.load(Ordering::Relaxed) < 500 {
             span.finish();
+        } else {
+            span.note().complete.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -445,10 +498,11 @@ impl Flight for Exchange {
         let Some(span) = span else { return Ok(()) };
         server::answered(span);
         if span.is_recording() {
-            if let Err(error) = outcome
-                && !is_disconnect(error)
-            {
-                server::failed(span, error);
+            match outcome {
+                Err(error) if !is_disconnect(error) => server::failed(span, error),
+                // Starlette answers this exception too, before it lets it go on.
+                Err(_) if span.note().complete.load(Ordering::Relaxed) => server::unanswered(span),
+                _ => {}
             }
             span.finish();
         }

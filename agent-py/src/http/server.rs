@@ -295,7 +295,8 @@ pub fn set_status(span: &Span<'_>, code: u16) {
 #[inline]
 pub fn set_route(span: &Span<'_>, method: Option<&str>, root: Option<Text<'_>>, route: &str) {
     let method = method.map_or("HTTP", |method| Method::of(method).in_name());
-    let routed = span.note().routed.swap(true, Ordering::Relaxed);
+    let note = span.note();
+    let routed = note.routed.swap(true, Ordering::Relaxed) || note.mounted.load(Ordering::Relaxed);
     let append = |out: &mut Vec<u8>| {
         let from = out.len();
         if let Some(root) = root {
@@ -354,6 +355,17 @@ pub fn failed(span: &Span<'_>, error: &Bound<'_, PyAny>) {
         let type_name = exception::type_name(error);
         span.with(|span| exception::set_error(span, &type_name, ""));
     }
+}
+
+/// The client had gone before the response, which was made of that: there is neither an answer nor an error.
+#[cold]
+pub fn unanswered(span: &Span<'_>) {
+    span.with(|span| {
+        span.replace(semconv::HTTP_RESPONSE_STATUS_CODE.name());
+        span.replace(semconv::ERROR_TYPE.name());
+        span.replace(old_names::HTTP_STATUS_CODE.name());
+        span.no_error();
+    });
 }
 
 /// WSGI carries bytes as Latin-1 (PEP 3333): here they are bytes again.

@@ -7,6 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyString};
 
+use super::wsgi;
 use crate::breaker::Breaker;
 use crate::http::asgi::Server;
 use crate::http::excluded_urls::ExcludedUrls;
@@ -49,24 +50,26 @@ pub fn application(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
     SERVER.serve(call, 0)
 }
 
-/// Whether a framework's hook makes its spans, below what middleware of its own uvicorn has put around it.
-fn is_hooked(application: &Bound<'_, PyAny>) -> bool {
+/// The application that uvicorn was given, and what of its own middleware holds it.
+fn innermost<'py>(application: &Bound<'py, PyAny>) -> (Option<Bound<'py, PyAny>>, Bound<'py, PyAny>) {
     let py = application.py();
-    let mut inner = application.clone();
+    let (mut holder, mut inner) = (None, application.clone());
     // There are three kinds, each at most once.
     for _ in 0..4 {
         let module = attribute(inner.get_type().as_any(), intern!(py, "__module__"));
         let own = module.is_some_and(|module| {
-            module
-                .cast::<PyString>()
-                .is_ok_and(|name| name.to_string_lossy().starts_with("uvicorn.middleware."))
+            module.cast::<PyString>().is_ok_and(|name| {
+                let name = name.to_string_lossy();
+                // Its WSGI middleware, where that package is there.
+                name.starts_with("uvicorn.middleware.") || name.starts_with("a2wsgi.")
+            })
         });
         match attribute(&inner, intern!(py, "app")).filter(|_| own) {
-            Some(app) => inner = app,
+            Some(app) => (holder, inner) = (Some(inner), app),
             None => break,
         }
     }
-    server::is_hooked(&inner)
+    (holder, inner)
 }
 
 /// The configuration has found the application that its protocols are going to call.
@@ -74,16 +77,18 @@ fn load(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
     call.proceed();
     let (Some(_), Some(config)) = (call.result(), call.arg(0)) else { return Ok(()) };
+    let loaded = intern!(py, "loaded_app");
+    let Some(application) = attribute(&config, loaded) else { return Ok(()) };
+    let (holder, inner) = innermost(&application);
     let interface = attribute(&config, intern!(py, "interface"));
-    // Around a WSGI application: its own span says more.
     if interface.is_some_and(|interface| {
         interface.cast::<PyString>().is_ok_and(|interface| interface.to_string_lossy() == "wsgi")
     }) {
-        return Ok(());
-    }
-    let loaded = intern!(py, "loaded_app");
-    let application = attribute(&config, loaded);
-    if let Some(application) = application.filter(|found| !wrapper::is_wrapper(found) && !is_hooked(found)) {
+        // A WSGI application's own span says more than one around what calls it.
+        if let (Some(holder), Some(wrapped)) = (holder, wsgi::wrapped(&inner)?) {
+            holder.setattr(intern!(py, "app"), wrapped)?;
+        }
+    } else if !wrapper::is_wrapper(&application) && !server::is_hooked(&inner) {
         config.setattr(loaded, wrapper::wrap_async(&application, self::application, &LIBRARY.breaker)?)?;
     }
     Ok(())

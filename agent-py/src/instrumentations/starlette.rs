@@ -1,6 +1,7 @@
 //! Starlette: the SERVER span of a request, and what runs in the background after its response.
 //!
-//! `Starlette.__call__` is the request; the `handle` of the matched route knows its template.
+//! `Starlette.__call__` is the request; the `handle` of the matched route, and of each mount above it,
+//! knows its template.
 
 use agent_core::Key;
 use agent_core::semconv;
@@ -34,6 +35,7 @@ pub static LIBRARY: Instrumentation = Instrumentation {
         },
         Target::call("starlette.routing", "Route.handle", route),
         Target::call("starlette.routing", "WebSocketRoute.handle", route),
+        Target::call("starlette.routing", "Mount.handle", mount),
         Target {
             module: "starlette.background",
             attribute: "BackgroundTask.__call__",
@@ -62,6 +64,17 @@ fn route(call: &mut Call<'_>) -> HookResult {
         && let Ok(scope) = scope.cast::<PyDict>()
     {
         asgi::set_route(py, &scope, || attribute(&route, intern!(py, "path")));
+    }
+    call.proceed();
+    Ok(())
+}
+
+fn mount(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    if let (Some(mount), Some(scope)) = (call.arg(0), call.argument(1, intern!(py, "scope")))
+        && let Ok(scope) = scope.cast::<PyDict>()
+    {
+        asgi::set_mount(py, &scope, || attribute(&mount, intern!(py, "path")));
     }
     call.proceed();
     Ok(())

@@ -37,25 +37,27 @@ static EXCLUDED: ExcludedUrls = ExcludedUrls::of("wsgi");
 /// Gunicorn has found the application that its workers are going to call.
 fn found(call: &mut Call<'_>) -> HookResult {
     call.proceed();
-    let wrapped = match call.result() {
-        Some(application) if application.is_callable() && !is_known(&application) => {
-            wrapper::wrap_async(&application, application_called, &LIBRARY.breaker)?
-        }
-        _ => return Ok(()),
-    };
-    call.replace_result(wrapped);
+    let Some(application) = call.result() else { return Ok(()) };
+    if let Some(wrapped) = wrapped(&application)? {
+        call.replace_result(wrapped);
+    }
     Ok(())
 }
 
-fn is_known(application: &Bound<'_, PyAny>) -> bool {
-    wrapper::is_wrapper(application) || server::is_hooked(application)
+/// An application with our hook around it; `None` where there is one already.
+pub fn wrapped<'py>(application: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if !application.is_callable() || wrapper::is_wrapper(application) || server::is_hooked(application) {
+        return Ok(None);
+    }
+    wrapper::wrap_async(application, application_called, &LIBRARY.breaker).map(Some)
 }
 
 fn wrapper_made(call: &mut Call<'_>) -> HookResult {
     let name = intern!(call.py(), "app");
     let application = call.argument(1, name).map(|application| application.to_owned());
-    if let Some(application) = application.filter(|application| !is_known(application)) {
-        let application = wrapper::wrap_async(&application, application_called, &LIBRARY.breaker)?;
+    if let Some(application) = application.as_ref()
+        && let Some(application) = wrapped(application)?
+    {
         call.proceed_replacing(1, name, &application);
     }
     Ok(())
