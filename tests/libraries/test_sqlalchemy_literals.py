@@ -12,7 +12,7 @@ from .conftest import Program
 
 Run = Callable[..., Program]
 
-# What stands in no text is 4711 and `secret`; each statement has a parameter besides.
+# What stands in no text is 471147114 and `secret`; each statement has a parameter besides.
 CODE = """
 import sqlalchemy as sa
 from sqlalchemy import bindparam, select
@@ -24,10 +24,10 @@ def use(engine):
     statements = [
         select(name).where(name == alone, number > 1),
         select(name).where(name.in_(several), number > 1),
-        select(name).where(number > 1).limit(bindparam("most", 4711, literal_execute=True)),
+        select(name).where(number > 1).limit(bindparam("most", 471147114, literal_execute=True)),
         select(name).where(name == bindparam("given", "secret", literal_execute=True), number > 1),
         table.insert().values(name=bindparam("given", "secret", literal_execute=True), id=1),
-        table.update().values(name=alone).where(number == 4711),
+        table.update().values(name=alone).where(number == 471147114),
         select(sa.values(sa.column("n", sa.String), name="v", literal_binds=True).data([("secret",)])).where(
             sa.column("n") == "a"),
     ]
@@ -41,16 +41,16 @@ def use(engine):
         other = select(name).where(name == bindparam("x", literal_execute=True), number > 1)
         for value in ("secret", "secret2"):
             db.execute(other, {"x": value})
-        db.execute(sa.text("select 'written' where 1 = :x"), {"x": 4711})
-        db.execute(select(name).where(name.in_(["secret", "other"]), number > 4711).limit(4711))
-        db.execute(table.insert(), [{"id": 4711, "name": "secret"}, {"id": 4711, "name": "secret"}])
+        db.execute(sa.text("select 'written' where 1 = :x"), {"x": 471147114})
+        db.execute(select(name).where(name.in_(["secret", "other"]), number > 471147114).limit(471147114))
+        db.execute(table.insert(), [{"id": 471147114, "name": "secret"}, {"id": 471147114, "name": "secret"}])
 """
 
 
 def check(program: Run, url: str, marker: str, python: Python, *, of: int = 7) -> None:
     result = program(CODE.replace("OF", str(of)) + f'use(sa.create_engine("{url}"))', python=python)
     spans = find(result.spans, scope="remora.sqlalchemy")
-    assert not any(secret in repr([span.raw for span in spans]) for secret in ("4711", "secret"))
+    assert not any(secret in repr([span.raw for span in spans]) for secret in ("471147114", "secret"))
     texts = [" ".join(str(span["db.query.text"]).split()) for span in spans]
     texts = texts[[text.startswith("CREATE TABLE") for text in texts].index(True) + 1 :]
     assert texts[: 2 * of : 2] == texts[1 : 2 * of : 2]
