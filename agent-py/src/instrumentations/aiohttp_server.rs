@@ -234,7 +234,12 @@ fn each_header<'py>(message: &Bound<'py, PyAny>, mut see: impl FnMut(&[u8], &Bou
     }
 }
 
-fn describe(span: &Span<'_>, request: &Bound<'_, PyAny>, message: &Bound<'_, PyAny>, headers: &RawHeaders<'_>) {
+fn describe(
+    span: &Span<'_>,
+    request: &Bound<'_, PyAny>,
+    message: &Bound<'_, PyAny>,
+    headers: &RawHeaders<'_>,
+) {
     let py = request.py();
     let method = attribute(request, intern!(py, "_method"));
     let version = attribute(request, intern!(py, "_version"));
