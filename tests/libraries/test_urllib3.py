@@ -154,6 +154,17 @@ def test_the_application_s_headers_are_never_written_to(
     ]
 
 
+@on_oldest_and_newest
+def test_a_server_that_closes_is_a_peer_as_well(program: Run, upstream: Upstream, python: Python) -> None:
+    code = """
+        import urllib3
+        show(urllib3.PoolManager().request("GET", URL + "/x", headers={"connection": "close"}).status)
+    """
+    result = program(code, python=python)
+    [span] = clients(result)
+    assert (result.shown, span["network.peer.port"]) == ([200], upstream.port)
+
+
 def test_a_connection_with_an_end_of_its_own_gets_the_header_as_every_other(
     program: Run, upstream: Upstream
 ) -> None:

@@ -14,6 +14,7 @@ use pyo3::types::{PyAny, PyBytes, PyList};
 use crate::current::{self, Span};
 use crate::ffi::quiet;
 use crate::http;
+use crate::http::peer;
 use crate::objects::attribute;
 use crate::wrapper::{self, Call, HookResult};
 
@@ -26,26 +27,43 @@ pub fn takes_lines(connection: &Bound<'_, PyAny>) -> bool {
             .is_some_and(|buffer| buffer.is_exact_instance_of::<PyList>())
 }
 
-/// Runs `send` while the next head that this connection sends gets the span's context. Only while the span is in force.
-pub fn carrying<R>(span: &Span<'_>, connection: &Bound<'_, PyAny>, send: impl FnOnce() -> R) -> R {
+/// Runs `send` while the next head that this connection sends gets the span's context, and the span the peer that it is
+/// sent to. Only while the span is in force. Says whether a head was sent.
+pub fn carrying(span: &Span<'_>, connection: &Bound<'_, PyAny>, send: impl FnOnce()) -> bool {
     let place = &span.note().connection;
     place.store(connection.as_ptr() as usize, Ordering::Relaxed);
-    let result = send();
-    place.store(0, Ordering::Relaxed);
-    result
+    send();
+    place.swap(0, Ordering::Relaxed) == 0
 }
 
 /// Around `http.client.HTTPConnection.endheaders`.
 pub fn endheaders(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
-    if let Some(connection) = call.arg(0)
+    if let Some(connection) = call.arg(0).map(|connection| connection.to_owned())
         && let Some(span) = current::current(py)
         && span.note().connection.load(Ordering::Relaxed) == connection.as_ptr() as usize
     {
         quiet(py, write(py, &span, &connection));
+        call.proceed();
+        // Now it is connected; after the answer it may be closed again.
+        if let Some(socket) = attribute(&connection, intern!(py, "sock")) {
+            span.note().connection.store(0, Ordering::Relaxed);
+            if span.is_recording() {
+                set_peer(&span, &socket);
+            }
+        }
+        return Ok(());
     }
     call.proceed();
     Ok(())
+}
+
+/// Sets the peer of a socket, in the place of an earlier attempt's.
+pub fn set_peer(span: &Span<'_>, socket: &Bound<'_, PyAny>) {
+    let py = socket.py();
+    let again = span.note().peered.swap(true, Ordering::Relaxed);
+    let read = || quiet(py, socket.call_method0(intern!(py, "getpeername")));
+    peer::set(span, socket, again, || Some(socket.clone()), read);
 }
 
 fn write(py: Python<'_>, span: &Span<'_>, connection: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -22,7 +22,6 @@ use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
 use crate::http::client::{self, Answer, version_of_number};
 use crate::http::connection;
 use crate::http::excluded_urls::ExcludedUrls;
-use crate::http::peer;
 use crate::instrumentations::{self, Instrumentation, Target};
 use crate::objects::{attribute, text};
 use crate::suppression::{self, Of};
@@ -85,9 +84,7 @@ fn make_request(call: &mut Call<'_>) -> HookResult {
             attempt(call, span);
         } else {
             call.proceed();
-        }
-        if span.is_recording() {
-            set_peer(call, span, earlier_attempts(call) > 0);
+            set_peer(call, span);
         }
         return Ok(());
     }
@@ -109,7 +106,6 @@ fn make_request(call: &mut Call<'_>) -> HookResult {
         attempt(call, &span);
     }
     if recording {
-        set_peer(call, &span, false);
         if let Some(response) = call.result() {
             answered(py, &span, &response);
         } else if let Some(error) = call.error() {
@@ -179,12 +175,16 @@ fn attempt<'py>(call: &mut Call<'py>, span: &Span<'py>) {
     let py = call.py();
     let connection = call.argument(1, intern!(py, "conn")).map(|connection| connection.to_owned());
     if let Some(connection) = connection.filter(connection::takes_lines) {
-        return connection::carrying(span, &connection, || call.proceed());
+        if !connection::carrying(span, &connection, || call.proceed()) {
+            set_peer(call, span);
+        }
+        return;
     }
     match quiet(py, with_context(call, span)).flatten() {
         Some(headers) => call.proceed_replacing(5, intern!(py, "headers"), &headers),
         None => call.proceed(),
     }
+    set_peer(call, span);
 }
 
 /// A copy of the headers to be sent, with the span's context: the caller's own may be sent elsewhere by someone else.
@@ -207,15 +207,19 @@ fn with_context<'py>(call: &Call<'py>, span: &Span<'py>) -> PyResult<Option<Boun
     Ok(Some(headers))
 }
 
-fn set_peer(call: &Call<'_>, span: &Span<'_>, again: bool) {
+/// For a head that our hook in the connection has not seen go.
+#[cold]
+fn set_peer(call: &Call<'_>, span: &Span<'_>) {
     let py = call.py();
+    if !span.is_recording() {
+        return;
+    }
     let Some(connection) = call.argument(1, intern!(py, "conn")) else { return };
     // Closed at the response's head where the server keeps no connection: the body still comes from it.
     let socket = attribute(&connection, intern!(py, "sock"))
         .or_else(|| call.result().and_then(|response| socket_of(&response)));
     if let Some(socket) = socket {
-        let read = || quiet(py, socket.call_method0(intern!(py, "getpeername")));
-        peer::set(span, &socket, again, || Some(socket.clone()), read);
+        connection::set_peer(span, &socket);
     }
 }
 
