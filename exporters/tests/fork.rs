@@ -37,6 +37,8 @@ fn init(endpoint: &str) {
     let otlp = Otlp::new(Protocol::HttpProtobuf, endpoint);
     let mut config = ExporterConfig::new(vec![Exporter::Otlp(Box::new(otlp))]);
     config.schedule_delay = Duration::from_millis(100);
+    // A machine that stands still for two seconds is not what is tested.
+    config.exit_timeout = Some(Duration::from_secs(30));
     config.resource = Box::new(|_| Resource {
         attributes: vec![("process.pid".into(), ResourceValue::Int(std::process::id().into()))],
     });
