@@ -177,6 +177,18 @@ pub struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// All that is known of a database above its driver, under the system's name until a statement says more.
+    pub fn fragment(&self, system: &str) -> Fragment {
+        Fragment::new(|span| {
+            span.name(system);
+            span.str(&semconv::DB_SYSTEM_NAME, system);
+            if old_names::database() {
+                span.str(&old_names::DB_SYSTEM, system);
+            }
+            self.describe(span);
+        })
+    }
+
     /// Sets them.
     pub fn describe(&self, span: &mut ActiveSpan) {
         let old_names = old_names::database();

@@ -18,9 +18,11 @@ use crate::breaker::Breaker;
 use crate::current::{self, Span, StoredSpan};
 use crate::exception;
 use crate::ffi::quiet;
-use crate::http::Incoming;
 use crate::http::captured_headers::{self, Capture, SERVER_REQUEST, SERVER_RESPONSE};
 use crate::http::excluded_urls::ExcludedUrls;
+use crate::http::raw_headers::{
+    FORWARDED, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, HOST, RawHeaders, USER_AGENT,
+};
 use crate::http::server::{self, Request, Text};
 use crate::suppression::{self, Of};
 use crate::wrapper::{self, Behaviour, Call, Flight, HookResult};
@@ -61,7 +63,7 @@ impl Server {
             if span.note().bare.load(Ordering::Relaxed)
                 && self.excluded.contain(|| Some(Cow::Owned(scope.url())))
             {
-                server::forget(span, Headers::of(headers.as_ref()).incoming());
+                server::forget(span, wanted(headers.as_ref()).incoming());
             }
             server::adopt(span, &self.spec);
             return Ok(None);
@@ -69,7 +71,7 @@ impl Server {
         if suppression::suppressed(py, Of::Any) {
             return Ok(None);
         }
-        let headers = Headers::of(headers.as_ref());
+        let headers = wanted(headers.as_ref());
         let incoming = headers.incoming();
         if self.excluded.contain(|| Some(Cow::Owned(scope.url()))) {
             let span = server::pass_on(py, &self.spec, incoming, subject);
@@ -228,7 +230,7 @@ impl<'py> Scope<'_, 'py> {
     }
 
     /// Sets what the request says. Only for a span that records.
-    fn describe(&self, span: &Span<'py>, websocket: bool, headers: &Headers<'py>) {
+    fn describe(&self, span: &Span<'py>, websocket: bool, headers: &RawHeaders<'py>) {
         let py = self.0.py();
         let method = self.method(websocket);
         let path = self.get(intern!(py, "path"));
@@ -272,7 +274,7 @@ impl<'py> Scope<'_, 'py> {
         let scheme = self.get(intern!(py, "scheme"));
         out.extend_from_slice(text(&scheme).unwrap_or("http").as_bytes());
         out.extend_from_slice(b"://");
-        match Headers::of(self.headers().as_ref()).get(HOST) {
+        match wanted(self.headers().as_ref()).get(HOST) {
             Some(host) => out.extend_from_slice(host.as_bytes()),
             None => {
                 let (server, port) = self.end(intern!(py, "server"));
@@ -294,69 +296,22 @@ impl<'py> Scope<'_, 'py> {
     }
 }
 
-/// The headers that a span wants to know, by their places here.
-const NAMES: [&[u8]; 9] = [
-    b"traceparent",
-    b"tracestate",
-    b"baggage",
-    b"host",
-    b"user-agent",
-    b"forwarded",
-    b"x-forwarded-for",
-    b"x-forwarded-host",
-    b"x-forwarded-proto",
-];
-const HOST: usize = 3;
-const USER_AGENT: usize = 4;
-const FORWARDED: usize = 5;
-const FORWARDED_FOR: usize = 6;
-const FORWARDED_HOST: usize = 7;
-const FORWARDED_PROTO: usize = 8;
-
-/// Those of a request, found in one pass; of several with one name the first.
-struct Headers<'py>([Option<Bound<'py, PyBytes>>; NAMES.len()]);
-
-impl<'py> Headers<'py> {
-    #[inline]
-    fn of(headers: Option<&Bound<'py, PyAny>>) -> Self {
-        let mut found = Self([const { None }; NAMES.len()]);
-        let Some(headers) = headers else { return found };
-        if let Ok(list) = headers.cast::<PyList>() {
-            list.iter().for_each(|pair| found.take(&pair));
-        } else if let Ok(tuple) = headers.cast::<PyTuple>() {
-            tuple.iter_borrowed().for_each(|pair| found.take(&pair));
-        }
-        found
-    }
-
-    #[inline]
-    fn take(&mut self, pair: &Bound<'py, PyAny>) {
+/// Those that a span wants to know.
+#[inline]
+fn wanted<'py>(headers: Option<&Bound<'py, PyAny>>) -> RawHeaders<'py> {
+    let mut found = RawHeaders::default();
+    let Some(headers) = headers else { return found };
+    let mut take = |pair: &Bound<'py, PyAny>| {
         let Some(name) = item(pair, 0) else { return };
         let Ok(name) = name.cast::<PyBytes>() else { return };
-        let name = name.as_bytes();
-        if !matches!(name.len(), 4 | 7 | 9 | 10 | 11 | 15 | 16 | 17) {
-            return;
-        }
-        let Some(at) = NAMES.iter().position(|wanted| *wanted == name) else { return };
-        if self.0[at].is_none() {
-            self.0[at] = item(pair, 1).and_then(|value| value.cast_into().ok());
-        }
+        found.see(name.as_bytes(), || item(pair, 1).and_then(|value| value.cast_into().ok()));
+    };
+    if let Ok(list) = headers.cast::<PyList>() {
+        list.iter().for_each(|pair| take(&pair));
+    } else if let Ok(tuple) = headers.cast::<PyTuple>() {
+        tuple.iter_borrowed().for_each(|pair| take(&pair));
     }
-
-    #[inline]
-    fn get(&self, at: usize) -> Option<&Bound<'py, PyBytes>> {
-        self.0[at].as_ref()
-    }
-
-    #[inline]
-    fn text(&self, at: usize) -> Option<&str> {
-        std::str::from_utf8(self.get(at)?.as_bytes()).ok()
-    }
-
-    #[inline]
-    fn incoming(&self) -> Incoming {
-        Incoming::read(|at| self.get(at))
-    }
+    found
 }
 
 /// An item of a tuple or a list.

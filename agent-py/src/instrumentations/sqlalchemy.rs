@@ -24,7 +24,6 @@ use crate::database::{self, Place, TOOLKIT, driver};
 use crate::ffi::quiet;
 use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::{attribute, length, text};
-use crate::old_names;
 use crate::remembered::Remembered;
 use crate::suppression::{self, Of};
 use crate::wrapper::{Call, HookResult};
@@ -138,14 +137,7 @@ fn read(dialect: &Bound<'_, PyAny>, context: Option<Bound<'_, PyAny>>) -> Option
         port: port.or(Some(default_port)).filter(|port| *port > 0),
         default_port,
     };
-    let fragment = Fragment::new(|span| {
-        span.name(system);
-        span.str(&semconv::DB_SYSTEM_NAME, system);
-        if old_names::database() {
-            span.str(&old_names::DB_SYSTEM, system);
-        }
-        place.describe(span);
-    });
+    let fragment = place.fragment(system);
     let addressed = !place.address.is_empty() || system == "sqlite";
     Some(Arc::new(Known { fragment, dialect: Dialect::from_name(system), addressed }))
 }

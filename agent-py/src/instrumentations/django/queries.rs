@@ -17,7 +17,6 @@ use crate::database::{self, Place, TOOLKIT, driver};
 use crate::exception;
 use crate::ffi::quiet;
 use crate::objects::{attribute, length, text};
-use crate::old_names;
 use crate::remembered::Remembered;
 use crate::suppression::{self, Of};
 use crate::wrapper::{self, Call, HookResult};
@@ -146,14 +145,7 @@ fn read(database: &Bound<'_, PyAny>, connection: &Bound<'_, PyAny>) -> Known {
     let default_port = driver::default_port(system);
     let port = port.or(Some(default_port)).filter(|port| *port > 0 && !address.starts_with('/'));
     let place = Place { namespace: text(&namespace).unwrap_or_default(), address, port, default_port };
-    let fragment = Fragment::new(|span| {
-        span.name(system);
-        span.str(&semconv::DB_SYSTEM_NAME, system);
-        if old_names::database() {
-            span.str(&old_names::DB_SYSTEM, system);
-        }
-        place.describe(span);
-    });
+    let fragment = place.fragment(system);
     Known { fragment, dialect: Dialect::from_name(system) }
 }
 
