@@ -1,5 +1,10 @@
 //! Reading objects of the application, which may answer with anything: whatever goes wrong there, nothing is read.
 
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes, PyDict, PyList, PyString, PyTuple};
 
@@ -18,6 +23,41 @@ pub fn text<'a>(value: &'a Option<Bound<'_, PyAny>>) -> Option<&'a str> {
     match value.cast::<PyString>() {
         Ok(text) => quiet(value.py(), text.to_str()),
         Err(_) => std::str::from_utf8(value.cast::<PyBytes>().ok()?.as_bytes()).ok(),
+    }
+}
+
+/// A class of the application's libraries, told by its names; it is not imported.
+pub struct Class {
+    module: &'static str,
+    name: &'static str,
+    /// The first one found, kept alive: from then on an address is enough.
+    found: AtomicPtr<ffi::PyObject>,
+}
+
+impl Class {
+    /// The class `name` of the module that defines it.
+    pub const fn new(module: &'static str, name: &'static str) -> Self {
+        Self { module, name, found: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    /// Whether an object is of this class, and of no subclass.
+    #[inline]
+    pub fn is_of(&self, object: &Bound<'_, PyAny>) -> bool {
+        let of = object.get_type_ptr().cast();
+        self.found.load(Ordering::Relaxed) == of || self.is_named(object)
+    }
+
+    #[cold]
+    fn is_named(&self, object: &Bound<'_, PyAny>) -> bool {
+        let py = object.py();
+        let class = object.get_type();
+        let names = [(intern!(py, "__module__"), self.module), (intern!(py, "__qualname__"), self.name)];
+        let is_it = names.iter().all(|(name, wanted)| text(&attribute(&class, name)) == Some(wanted));
+        if is_it && self.found.load(Ordering::Relaxed).is_null() {
+            // Two threads would leave one reference too many behind.
+            self.found.store(class.into_ptr(), Ordering::Relaxed);
+        }
+        is_it
     }
 }
 

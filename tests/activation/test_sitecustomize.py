@@ -93,8 +93,14 @@ def test_pythonpath_stays_for_children(way):
     assert way.run_python(code, env={"PYTHONPATH": "/x"}).ok().stdout == f"{way.autoload}:/x\n"
 
 
-def test_a_folder_on_pythonpath_that_is_not_enabled_does_nothing(way):
-    for value in ("false", "", "0", None):
+def test_the_folder_on_pythonpath_is_enough(way):
+    for value in ("", "true", "True", None):
+        env = {"PYTHONPATH": str(way.autoload), "REMORA_ENABLED": value}
+        assert run([way.python, "-c", ACTIVE], env=env).ok().stdout == "True\n"
+
+
+def test_a_folder_on_pythonpath_that_is_switched_off_does_nothing(way):
+    for value in ("false", "FALSE", "0", "no"):
         env = {"PYTHONPATH": str(way.autoload), "REMORA_ENABLED": value}
         result = run([way.python, "-c", "import sys; print('remora' in sys.modules)"], env=env).ok()
         assert (result.stdout, result.stderr) == ("False\n", "")

@@ -135,6 +135,14 @@ def test_the_pth_file_reaches_what_pythonpath_does_not(flags):
     assert run([sys.executable, *flags, "-c", ACTIVE], env={"REMORA_ENABLED": "true"}).ok().stdout == "True\n"
 
 
+@pytest.mark.parametrize("flags", [("-E",), ("-I",)])
+def test_remora_run_reaches_a_python_that_does_not_heed_pythonpath(flags):
+    launcher = str(Path(sys.executable).parent / "remora")
+    command = [launcher, "run", sys.executable, *flags, "-c", ACTIVE]
+    assert run(command, env={"REMORA_ENABLED": None}).ok().stdout == "True\n"
+    assert run([*command[:2], "--enabled", "false", *command[2:]]).ok().stdout == "False\n"
+
+
 def test_without_site_nothing_is_loaded_and_nothing_breaks(way):
     result = way.run_python(ACTIVE, "-S").ok()
     assert (result.stdout, result.stderr) == ("False\n", "")

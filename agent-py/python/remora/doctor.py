@@ -87,7 +87,7 @@ def launched(environment: dict[str, str]) -> dict[str, str]:
     if environment.get("REMORA_ENABLED"):
         return environment
     paths = [autoload(), *filter(None, [environment.get("PYTHONPATH")])]
-    return environment | {"PYTHONPATH": os.pathsep.join(paths), "REMORA_ENABLED": "true"}
+    return environment | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 class Child:

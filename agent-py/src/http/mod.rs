@@ -5,6 +5,7 @@ pub mod captured_headers;
 pub mod client;
 pub mod connection;
 pub mod excluded_urls;
+pub mod head;
 pub mod peer;
 pub mod raw_headers;
 pub mod server;

@@ -2,15 +2,19 @@
 //!
 //! `send` puts no span in force, only a stand-in for the one outside, whose note counts what `_send_single_request`
 //! sends for it: that is called for every hop, with any transport, and returns at the response's head.
+//!
+//! The context is written into the head that h11 has made, where httpx's own transport sends HTTP/1.1 without a proxy;
+//! else into the request's headers, which httpx, httpcore and h11 each take apart in Python.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
 use agent_core::Key;
 use agent_core::span::{SpanKind, SpanSpec};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyAny, PyBytes, PyDict};
+use pyo3::types::{PyAny, PyBool, PyBytes, PyDict};
 
 use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span, StoredSpan};
@@ -19,9 +23,10 @@ use crate::http;
 use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
 use crate::http::client::{self, Answer};
 use crate::http::excluded_urls::ExcludedUrls;
+use crate::http::head;
 use crate::http::peer;
-use crate::instrumentations::{Instrumentation, Target};
-use crate::objects::{attribute, text};
+use crate::instrumentations::{self, Instrumentation, Target};
+use crate::objects::{Class, attribute, length, text};
 use crate::suppression::{self, Of};
 use crate::wrapper::{Call, Flight, HookResult};
 
@@ -35,6 +40,7 @@ pub static LIBRARY: Instrumentation = Instrumentation {
         Target::call("httpx._client", "Client._send_single_request", send_single_request),
         Target::coroutine("httpx._client", "AsyncClient.send", send_async),
         Target::coroutine("httpx._client", "AsyncClient._send_single_request", send_single_request_async),
+        Target::call(HTTPCORE, "h11.Connection.send", send_event).optional(),
         // The fork, of the same build.
         of_fork(Target::call("httpx2._client", "Client.send", send)),
         of_fork(Target::call("httpx2._client", "Client._send_single_request", send_single_request)),
@@ -46,6 +52,9 @@ pub static LIBRARY: Instrumentation = Instrumentation {
         )),
     ],
 };
+
+/// Its asynchronous twin has the same h11.
+const HTTPCORE: &str = "httpcore._sync.http11";
 
 const fn of_fork(target: Target) -> Target {
     Target { optional: true, ..target }
@@ -80,7 +89,9 @@ fn counter<'py>(py: Python<'py>, in_force: &Option<Span<'py>>) -> Option<Span<'p
 fn send_single_request(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
     let in_force = current::current(py);
-    let span = call.argument(1, intern!(py, "request")).and_then(|request| begin(py, &in_force, &request));
+    let by_h11 = || call.arg(0).is_some_and(|client| goes_by_h11(&client));
+    let request = call.argument(1, intern!(py, "request"));
+    let span = request.and_then(|request| begin(py, &in_force, &request, by_h11));
     let Some(span) = span else {
         call.proceed();
         return Ok(());
@@ -97,11 +108,56 @@ fn send_single_request(call: &mut Call<'_>) -> HookResult {
     Ok(())
 }
 
-/// The span of a request, its context in the request's headers; `None` where there is to be none.
+/// Whether what a client sends is put together by h11, and our hook there writes the headers.
+fn goes_by_h11(client: &Bound<'_, PyAny>) -> bool {
+    static TRANSPORTS: [Class; 2] = [
+        Class::new("httpx._transports.default", "HTTPTransport"),
+        Class::new("httpx._transports.default", "AsyncHTTPTransport"),
+    ];
+    // A proxy has another class.
+    static POOLS: [Class; 2] = [
+        Class::new("httpcore._sync.connection_pool", "ConnectionPool"),
+        Class::new("httpcore._async.connection_pool", "AsyncConnectionPool"),
+    ];
+    static HOOKED: OnceLock<bool> = OnceLock::new();
+    let py = client.py();
+    let is_one_of =
+        |classes: &[Class], object: &Bound<'_, PyAny>| classes.iter().any(|class| class.is_of(object));
+    attribute(client, intern!(py, "_mounts")).is_some_and(|mounts| length(&mounts) == Some(0))
+        && attribute(client, intern!(py, "_transport"))
+            .filter(|transport| is_one_of(&TRANSPORTS, transport))
+            .and_then(|transport| attribute(&transport, intern!(py, "_pool")))
+            .filter(|pool| is_one_of(&POOLS, pool))
+            .and_then(|pool| attribute(&pool, intern!(py, "_http2")))
+            .is_some_and(|http2| http2.is(PyBool::new(py, false)))
+        && *HOOKED.get_or_init(|| instrumentations::is_applied_in(&LIBRARY, HTTPCORE))
+}
+
+/// `h11.Connection.send`: of a request that waits for it the head takes the span's context.
+fn send_event(call: &mut Call<'_>) -> HookResult {
+    static REQUEST: Class = Class::new("h11._events", "Request");
+    let py = call.py();
+    let event = call.argument(1, intern!(py, "event"));
+    let span = event.is_some_and(|event| REQUEST.is_of(&event)).then(|| current::current(py)).flatten();
+    call.proceed();
+    if let Some(span) = span
+        && span.note().pending.swap(false, Ordering::Relaxed)
+        && let Some(made) = call.result()
+        && let Ok(head) = made.cast_exact::<PyBytes>()
+        && let Some(head) = quiet(py, head::with_context(py, &span, head.as_bytes())).flatten()
+    {
+        call.replace_result(head.into_any());
+    }
+    Ok(())
+}
+
+/// The span of a request, its context in the request's headers or, `by_h11`, to be written by [`send_event`]; `None`
+/// where there is to be none.
 fn begin<'py>(
     py: Python<'py>,
     in_force: &Option<Span<'py>>,
     request: &Bound<'py, PyAny>,
+    by_h11: impl FnOnce() -> bool,
 ) -> Option<Span<'py>> {
     let covered = in_force.as_ref().is_some_and(|span| span.covers(Exit::Http, http::CLIENT));
     if covered || suppression::suppressed(py, Of::Http) || EXCLUDED.contain(|| url(request).map(Cow::Owned)) {
@@ -116,8 +172,10 @@ fn begin<'py>(
             headers.record(&span, request);
         }
     }
-    // A request that takes no header goes out without one.
-    if let Some(headers) = attribute(request, intern!(py, "headers")) {
+    if by_h11() {
+        span.note().pending.store(true, Ordering::Relaxed);
+    } else if let Some(headers) = attribute(request, intern!(py, "headers")) {
+        // A request that takes no header goes out without one.
         quiet(py, client::inject(py, &span, &headers));
     }
     span.mark(Exit::Http, http::CLIENT);
@@ -187,13 +245,16 @@ fn send_async(_call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
 }
 
 /// One asynchronous request; its object only until the first send.
-struct Sending(Option<Held>);
+struct Sending {
+    request: Option<Held>,
+    by_h11: bool,
+}
 
 impl Flight for Sending {
     fn start(&mut self, py: Python<'_>) -> HookResult<Option<StoredSpan>> {
-        let Some(request) = self.0.take() else { return Ok(None) };
+        let Some(request) = self.request.take() else { return Ok(None) };
         let in_force = current::current(py);
-        Ok(begin(py, &in_force, &request.bind(py)).map(Span::store))
+        Ok(begin(py, &in_force, &request.bind(py), || self.by_h11).map(Span::store))
     }
 
     fn finish(
@@ -211,5 +272,8 @@ impl Flight for Sending {
 
 fn send_single_request_async(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
     let request = call.argument(1, intern!(call.py(), "request"));
-    Ok(request.map(|request| Box::new(Sending(Some(Held::new(&request)))) as Box<dyn Flight>))
+    Ok(request.map(|request| {
+        let by_h11 = call.arg(0).is_some_and(|client| goes_by_h11(&client));
+        Box::new(Sending { request: Some(Held::new(&request)), by_h11 }) as Box<dyn Flight>
+    }))
 }

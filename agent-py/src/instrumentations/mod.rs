@@ -215,6 +215,15 @@ pub fn is_applied(instrumentation: &'static Instrumentation) -> bool {
         .all(|entry| entry.state.state == "applied" || entry.target.optional)
 }
 
+/// Whether what a library wraps in this module is wrapped.
+pub fn is_applied_in(instrumentation: &'static Instrumentation, module: &str) -> bool {
+    let entries = entries();
+    let mut there = entries.iter().filter(|entry| {
+        std::ptr::eq(entry.instrumentation, instrumentation) && entry.target.module == module
+    });
+    there.any(|entry| entry.state.state == "applied")
+}
+
 /// The version that an imported library says of itself. Nothing is imported and no lazy attribute is asked for.
 pub fn version(py: Python<'_>, instrumentation: &Instrumentation) -> Option<String> {
     let package = instrumentation.targets.first()?.module.split('.').next()?;

@@ -50,7 +50,7 @@ def _activate(here):
     # type: (str) -> None
     import os
 
-    if os.environ.get("REMORA_ENABLED", "").lower() != "true":
+    if os.environ.get("REMORA_ENABLED", "").lower() not in ("", "true"):
         return
     version = "%d.%d" % sys.version_info[:2]
     package = os.path.dirname(os.path.realpath(here))

@@ -1,0 +1,49 @@
+//! The propagation headers of a request whose head its library has already put together as bytes: lines before the
+//! empty one. For the reason why, see [`connection`](crate::http::connection).
+
+use agent_core::propagation::HEADERS;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::current::Span;
+use crate::http;
+
+const END: &[u8] = b"\r\n\r\n";
+
+/// The head with the span's context in it, in the place of what stands there under these names; `None` where it is no
+/// whole head.
+pub fn with_context<'py>(
+    py: Python<'py>,
+    span: &Span<'_>,
+    head: &[u8],
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    if !head.ends_with(END) {
+        return Ok(None);
+    }
+    let mut out = smallvec::SmallVec::<[u8; 1024]>::new();
+    out.extend_from_slice(&head[..head.len() - 2]);
+    http::each_header(span, |at, value| {
+        remove(&mut out, HEADERS[at]);
+        out.extend_from_slice(HEADERS[at].as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        Ok(())
+    })?;
+    out.extend_from_slice(b"\r\n");
+    Ok(Some(PyBytes::new(py, &out)))
+}
+
+/// Takes out the lines under this name. `head` is whole lines, the request's own first.
+fn remove(head: &mut smallvec::SmallVec<[u8; 1024]>, name: &str) {
+    let mut at = 0;
+    while let Some(end) = head[at..].iter().position(|byte| *byte == b'\n').map(|end| at + end + 1) {
+        let is_named = head.get(at + name.len()) == Some(&b':')
+            && head[at..at + name.len()].eq_ignore_ascii_case(name.as_bytes());
+        if is_named {
+            head.drain(at..end);
+        } else {
+            at = end;
+        }
+    }
+}
