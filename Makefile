@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 
 export PYTHON PROFILE PYTEST_ARGS
 
-.PHONY: help build wheel wheels inject pythons collector venvs lint rust-test test py-test bench demo clean
+.PHONY: help build wheel wheels inject pythons collector venvs lint rust-test test py-test bench train demo clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -64,6 +64,9 @@ test: ## make lint and every test, against the installed wheels
 bench: ## remora, its peers and bare Python in one run
 	@[ -x .venv/bin/remora ] || $(MAKE) --no-print-directory build
 	@benches/run
+
+train: ## the profile that the wheel is compiled with, anew (after changes of what runs in every request)
+	@benches/train
 
 demo: build ## two services, one trace, no Collector: prints the waterfalls; files in demo-out/
 	@.ci/demo

@@ -110,15 +110,11 @@ fn send_single_request(call: &mut Call<'_>) -> HookResult {
 
 /// Whether what a client sends is put together by h11, and our hook there writes the headers.
 fn goes_by_h11(client: &Bound<'_, PyAny>) -> bool {
-    static TRANSPORTS: [Class; 2] = [
-        Class::new("httpx._transports.default", "HTTPTransport"),
-        Class::new("httpx._transports.default", "AsyncHTTPTransport"),
-    ];
-    // A proxy has another class.
-    static POOLS: [Class; 2] = [
-        Class::new("httpcore._sync.connection_pool", "ConnectionPool"),
-        Class::new("httpcore._async.connection_pool", "AsyncConnectionPool"),
-    ];
+    static TRANSPORTS: [Class; 2] =
+        [Class::new("httpx", "HTTPTransport"), Class::new("httpx", "AsyncHTTPTransport")];
+    // Both libraries say that their classes are of the package. A proxy has another class.
+    static POOLS: [Class; 2] =
+        [Class::new("httpcore", "ConnectionPool"), Class::new("httpcore", "AsyncConnectionPool")];
     static HOOKED: OnceLock<bool> = OnceLock::new();
     let py = client.py();
     let is_one_of =

@@ -1,0 +1,121 @@
+"""`benches/train`: the profile that the shipped wheel is compiled with, from a run of the benches' own units.
+
+A hook runs once a request, so its code is never in the first caches: what it costs is the lines of code that it
+touches. Knowing which branches are taken, the compiler lays those out in a row and puts the others elsewhere.
+"""
+
+import argparse
+import contextlib
+import gzip
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import rows, servers, wrk
+from .kinds import Loop, Served
+from .variants import UNSAMPLED, Variant
+from .venvs import TREE, venv
+
+PROFILE = TREE / "agent-py" / "profile"
+ITERATIONS = 400
+# What runs less often than every second iteration is not on a request's way; it would double the file.
+OFTEN = ITERATIONS // 2
+
+
+def tool() -> Path:
+    """rustc's own `llvm-profdata`: the format is the compiler's."""
+    sysroot = subprocess.check_output(["rustc", "--print", "sysroot"], text=True).strip()
+    found = next(Path(sysroot).glob("lib/rustlib/*/bin/llvm-profdata"), None)
+    if not found:
+        subprocess.run(["rustup", "component", "add", "llvm-tools"], check=True)
+        found = next(Path(sysroot).glob("lib/rustlib/*/bin/llvm-profdata"))
+    return found
+
+
+def build(python: Path, raw: Path | None) -> None:
+    """The wheel in `dist/`: one that counts, or the one that is shipped."""
+    more = {"RUSTFLAGS": f"-Cprofile-generate={raw}"} if raw else {}
+    subprocess.run([TREE / ".ci/wheel", "wheel", python, "dist"], cwd=TREE, env=os.environ | more, check=True)
+
+
+def loops(row: Loop, variant: Variant, raw: Path) -> None:
+    with row.servers() as extra:
+        for more in ({}, UNSAMPLED):
+            environment = extra | more | {"BENCH_HEADER": "0", "LLVM_PROFILE_FILE": f"{raw}/%m-%p.profraw"}
+            process = subprocess.Popen(
+                variant.command("python", str(TREE / f"benches/units/{row.unit}.py")),
+                env=variant.environment(environment),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            _, _ = process.communicate(f"{ITERATIONS}\n" * 3, timeout=300)
+            if process.returncode:
+                raise RuntimeError(f"{row.unit} ended with {process.returncode}")
+
+
+def served(row: Served, variant: Variant, raw: Path) -> None:
+    port = servers.free_port()
+    parts = [part.format(port=port, units=TREE / "benches/units") for part in row.server]
+    process = subprocess.Popen(
+        variant.command(*parts),
+        env=variant.environment({"LLVM_PROFILE_FILE": f"{raw}/%m-%p.profraw"}),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    servers.ready(process, port)
+    wrk.load(port, 3)
+    servers.end(process)
+
+
+def blocks(text: str) -> Iterator[str]:
+    """Of the text form: its head, and each function that runs often."""
+    head, *functions = text.split("\n\n")
+    lines = head.splitlines()
+    yield "\n".join(line for line in lines if line.startswith((":", "# IR")))
+    for function in functions:
+        counts = re.search(r"# Counter Values:\n((?:\d+\n?)+)", function)
+        if counts and max(map(int, counts[1].split())) >= OFTEN:
+            yield function
+
+
+def main() -> int:
+    """0: the profile is written, and `dist/` holds a wheel made with it."""
+    parser = argparse.ArgumentParser(prog="benches/train", description=__doc__)
+    parser.parse_args()
+    python = Path(sys.executable).resolve()
+    llvm_profdata = tool()
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="remora-train-")))
+        raw = folder / "raw"
+        build(python, raw)
+        sink = stack.enter_context(servers.sink())
+        found = {libraries: venv("remora", libraries, python) for libraries in ("core", "more")}
+        done = set()
+        for row in rows.CORE + rows.MORE:
+            variant = Variant("remora", found[getattr(row, "libraries", "core")], sink)
+            if isinstance(row, Loop) and row.unit not in done:
+                done.add(row.unit)
+                loops(row, variant, raw)
+            elif isinstance(row, Served):
+                served(row, variant, raw)
+            else:
+                continue
+            print(f"benches/train: {row.key}", file=sys.stderr, flush=True)
+        files = sorted(raw.glob("*.profraw"))
+        text, merged = folder / "text", folder / "merged"
+        subprocess.run([llvm_profdata, "merge", "--text", "-sparse", "-o", text, *files], check=True)
+        text.write_text("\n\n".join(blocks(text.read_text())) + "\n")
+        subprocess.run([llvm_profdata, "merge", "-o", merged, text], check=True)
+        PROFILE.mkdir(exist_ok=True)
+        (PROFILE / "wheel.profdata.gz").write_bytes(gzip.compress(merged.read_bytes(), 9, mtime=0))
+        version = subprocess.check_output(["rustc", "-V"], text=True)
+        (PROFILE / "rustc").write_text(version)
+    shutil.rmtree(raw, ignore_errors=True)
+    build(python, None)
+    return 0
