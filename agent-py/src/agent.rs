@@ -12,6 +12,7 @@ use pyo3::types::{PyCFunction, PyDict};
 use crate::breaker::{self, Breaker};
 use crate::diagnostics::{self, Level};
 use crate::patch::Site;
+use crate::suppression;
 use crate::wrapper::{self, CallHook};
 use crate::{hook, instrumentations, lifecycle, process, settings};
 
@@ -78,6 +79,7 @@ pub fn start(py: Python<'_>, origin: &str, overrides: &[(String, String)]) -> Py
     }
     hook::install(py)?;
     watch_processes(py)?;
+    suppression::install(py)?;
     instrumentations::install(py, |name| settings.disabled.contains(name))?;
     let _ = ORIGIN.set(origin.to_owned());
     diagnostics::debug(&format!("active, by {origin}, process {}", std::process::id()));

@@ -1,6 +1,8 @@
 //! The OpenTelemetry API's own way to say "make no span here": context keys, which its exporters and some libraries
 //! set. Asked only where the application has imported the API.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict};
@@ -8,6 +10,21 @@ use pyo3::types::{PyAny, PyDict};
 use crate::ffi::{quiet, variable_value};
 use crate::hook;
 use crate::objects::attribute;
+
+/// Whether the application has imported the API. Every hook of a framework asks: `sys.modules` is a long way.
+static IMPORTED: AtomicBool = AtomicBool::new(false);
+
+const MODULE: &str = "opentelemetry.context";
+
+/// Waits for the API.
+pub fn install(py: Python<'_>) -> PyResult<()> {
+    hook::register(py, MODULE, wrap_pyfunction!(imported, py)?.into_any())
+}
+
+#[pyfunction]
+fn imported(_module: &Bound<'_, PyAny>) {
+    IMPORTED.store(true, Ordering::Relaxed);
+}
 
 /// What is about to be traced.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,11 +38,14 @@ pub enum Of {
 /// Whether the context in force says that no span is to be made.
 #[inline]
 pub fn suppressed(py: Python<'_>, of: Of) -> bool {
+    IMPORTED.load(Ordering::Relaxed) && in_force(py, of)
+}
+
+#[cold]
+fn in_force(py: Python<'_>, of: Of) -> bool {
     let Some(modules) = quiet(py, hook::modules(py)) else { return false };
-    match modules.get_item(intern!(py, "opentelemetry.context")) {
-        Ok(None) => false,
-        found => quiet(py, found).flatten().is_some_and(|module| asked(&module, of).unwrap_or(false)),
-    }
+    let module = quiet(py, modules.get_item(intern!(py, MODULE))).flatten();
+    module.is_some_and(|module| asked(&module, of).unwrap_or(false))
 }
 
 fn asked(module: &Bound<'_, PyAny>, of: Of) -> Option<bool> {

@@ -47,6 +47,8 @@ class Variant:
         kept = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
         kept |= {
             "PATH": f"{self.venv / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+            # A shell sets it, so that whatever a shell has started has it; remora's launcher is one.
+            "PWD": os.getcwd(),
             "PYTHONHASHSEED": "0",
             "BENCH_VARIANT": self.name,
             "OTEL_SERVICE_NAME": "bench",

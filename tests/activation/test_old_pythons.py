@@ -52,6 +52,6 @@ def test_its_own_sitecustomize_runs(injection, old, tmp_path):
 
 
 def test_not_enabled_is_silent(injection, old):
-    env = {"PYTHONPATH": str(injection / "remora" / "autoload")}
+    env = {"PYTHONPATH": str(injection / "remora" / "autoload"), "REMORA_ENABLED": "false"}
     result = run([old, "-c", "print(1)"], env=env).ok()
     assert (result.stdout, result.stderr) == ("1\n", "")

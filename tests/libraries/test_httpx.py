@@ -223,6 +223,61 @@ show(httpx.Client(transport=httpx.WSGITransport(app=web)).get("http://wsgi.test/
     assert one(result.spans, kind="server").parent_id == wsgi.span_id
 
 
+@on_releases("old", "newest")
+def test_the_context_goes_by_the_wire_and_not_by_the_application_s_request(
+    program: Run, upstream: Upstream, python: Python
+) -> None:
+    code = (
+        ASYNC
+        + """
+def seen(response):
+    return [name for name in response.request.headers if name in ("traceparent", "baggage")]
+def body():
+    httpx.get(URL + "/inner")
+    yield b"piece"
+with httpx.Client() as client:
+    show(seen(client.get(URL + "/plain")))
+    show(seen(client.post(URL + "/content", content=b"a\\r\\n\\r\\nb")))
+    show(seen(client.post(URL + "/pieces", content=body())))
+    own = {"TraceParent": "mine", "TRACEPARENT": "too", "Baggage": "k=v", "x-traceparent": "stays"}
+    show(seen(client.get(URL + "/own", headers=own)))
+async def work(client):
+    both = await asyncio.gather(client.get(URL + "/a"), client.get(URL + "/b"))
+    return [seen(one) for one in both]
+show(asyncio.run(with_client(work)))
+"""
+    )
+    result = program(code, python=python)
+    assert result.shown == [[], [], [], ["traceparent", "baggage"], [[], []]]
+    by_path = {received.path: received for received in upstream.received}
+    spans = clients(result)
+    assert len(spans) == len(by_path) == 7
+    for span in spans:
+        received = by_path["/" + span["url.full"].rpartition("/")[2]]
+        # A repeated header would be joined here.
+        assert received.headers["traceparent"] == f"00-{span.trace_id}-{span.span_id}-03"
+    assert by_path["/own"].headers["x-traceparent"] == "stays"
+    assert by_path["/own"].headers["baggage"] == "k=v"
+
+
+def test_the_context_goes_by_the_request_where_its_head_is_not_h11_s(program: Run, upstream: Upstream) -> None:
+    code = (
+        ASYNC
+        + """
+class Own(httpx.HTTPTransport):
+    pass
+for options in (
+    {"http2": True}, {"mounts": {"all://": httpx.HTTPTransport()}}, {"transport": Own()}, {"proxy": URL},
+):
+    with httpx.Client(**options) as client:
+        show("traceparent" in client.get(URL + "/x").request.headers)
+"""
+    )
+    result = program(code)
+    assert result.shown == [True] * 4
+    assert [span.span_id for span in clients(result)] == [received.span_id for received in upstream.received]
+
+
 def test_http_2_is_the_version(program: Run) -> None:
     code = (
         ASYNC
@@ -241,6 +296,7 @@ def answer(sock):
     while data := sock.recv(65536):
         for event in conn.receive_data(data):
             if isinstance(event, h2.events.RequestReceived):
+                show(sum(name in ("traceparent", b"traceparent") for name, _ in event.headers))
                 conn.send_headers(event.stream_id, [(":status", "200")], end_stream=True)
         sock.sendall(conn.data_to_send())
 threading.Thread(target=serve, daemon=True).start()
@@ -254,7 +310,7 @@ show(asyncio.run(with_client(work, http1=False, http2=True)))
 """
     )
     result = program(code)
-    assert result.shown == ["HTTP/2", ["HTTP/2"] * 2]
+    assert sorted(result.shown, key=str) == [1, 1, 1, "HTTP/2", ["HTTP/2"] * 2]
     spans = clients(result)
     assert [span["network.protocol.version"] for span in spans] == ["2"] * 3
     assert {span["network.peer.address"] for span in spans} == {"127.0.0.1"}
