@@ -1,7 +1,7 @@
 """`benches/train`: the profile that the shipped wheel is compiled with, from a run of the benches' own units.
 
-A hook runs once a request, so its code is never in the first caches: what it costs is the lines of code that it
-touches. Knowing which branches are taken, the compiler lays those out in a row and puts the others elsewhere.
+A hook runs once a request, so its code is never in the first caches: what it costs is the lines of code that
+it touches. Knowing which branches are taken, the compiler lays those out in a row, the others elsewhere.
 """
 
 import argparse
@@ -94,6 +94,7 @@ def main() -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="remora-train-")))
         raw = folder / "raw"
         build(python, raw)
+        shutil.rmtree(raw, ignore_errors=True)  # what procedural macros counted while it was built
         sink = stack.enter_context(servers.sink())
         found = {libraries: venv("remora", libraries, python) for libraries in ("core", "more")}
         done = set()
@@ -116,6 +117,5 @@ def main() -> int:
         (PROFILE / "wheel.profdata.gz").write_bytes(gzip.compress(merged.read_bytes(), 9, mtime=0))
         version = subprocess.check_output(["rustc", "-V"], text=True)
         (PROFILE / "rustc").write_text(version)
-    shutil.rmtree(raw, ignore_errors=True)
     build(python, None)
     return 0

@@ -260,7 +260,9 @@ show(asyncio.run(with_client(work)))
     assert by_path["/own"].headers["baggage"] == "k=v"
 
 
-def test_the_context_goes_by_the_request_where_its_head_is_not_h11_s(program: Run, upstream: Upstream) -> None:
+def test_the_context_goes_by_the_request_where_its_head_is_not_h11_s(
+    program: Run, upstream: Upstream
+) -> None:
     code = (
         ASYNC
         + """
