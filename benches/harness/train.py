@@ -91,10 +91,14 @@ def main() -> int:
     python = Path(sys.executable).resolve()
     llvm_profdata = tool()
     with contextlib.ExitStack() as stack:
+        # Also after a failure: no wheel that counts is left in dist/.
+        stack.callback(build, python, None)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="remora-train-")))
         raw = folder / "raw"
         build(python, raw)
-        shutil.rmtree(raw, ignore_errors=True)  # what procedural macros counted while it was built
+        # What procedural macros counted while it was built.
+        shutil.rmtree(raw, ignore_errors=True)
+        raw.mkdir()
         sink = stack.enter_context(servers.sink())
         found = {libraries: venv("remora", libraries, python) for libraries in ("core", "more")}
         done = set()
@@ -117,5 +121,4 @@ def main() -> int:
         (PROFILE / "wheel.profdata.gz").write_bytes(gzip.compress(merged.read_bytes(), 9, mtime=0))
         version = subprocess.check_output(["rustc", "-V"], text=True)
         (PROFILE / "rustc").write_text(version)
-    build(python, None)
     return 0
