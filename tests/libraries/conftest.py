@@ -73,12 +73,21 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
+    def _drain(self, headers: dict[str, str]) -> None:
+        """Reads the body; what is left of one would be taken for the connection's next request."""
+        if headers.get("transfer-encoding") != "chunked":
+            self.rfile.read(int(headers.get("content-length", 0)))
+            return
+        while size := int(self.rfile.readline(), 16):
+            self.rfile.read(size + len(b"\r\n"))
+        self.rfile.readline()
+
     def _handle(self) -> None:
         headers: dict[str, str] = {}
         for name, value in self.headers.items():
             name = name.lower()
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        self.rfile.read(int(headers.get("content-length", 0)))
+        self._drain(headers)
         self.upstream.received.append(Received(self.command, self.path, headers))
         path = self.path.removeprefix(self.upstream.url).partition("?")[0]
         match path.strip("/").split("/"):
