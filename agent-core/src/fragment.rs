@@ -89,6 +89,27 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_written_in_as_many_bytes_as_protobuf_takes() {
+        for (number, bytes) in [
+            (0, 1),
+            (0x7f, 1),
+            (0x80, 2),
+            (200, 2),
+            (0x3fff, 2),
+            (0x4000, 3),
+            (0x1f_ffff, 3),
+            (0x20_0000, 4),
+            (-1, 10),
+        ] {
+            let fragment = Fragment::new(|span| span.int(&TEXT, number));
+            let entries: Vec<String> =
+                Entries::of(&fragment.bytes).map(|entry| format!("{entry:?}")).collect();
+            assert_eq!(entries, [format!("Attribute(\"test.fragment.text\", Int({number}))")]);
+            assert_eq!(fragment.len(), "test.fragment.text".len() + 7 + bytes, "{number}");
+        }
+    }
+
+    #[test]
     fn past_the_limit_the_rest_is_dropped_and_counted() {
         let fragment = Fragment::new(|span| (0..100).for_each(|_| span.str(&TEXT, "x")));
         let mut span = ActiveSpan::recording();

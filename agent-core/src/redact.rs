@@ -21,6 +21,10 @@ pub const SENSITIVE_QUERY_KEYS: [&str; 7] = [
 /// `REDACTED:REDACTED@`, and the value of each sensitive query parameter as `REDACTED`.
 pub fn url_full(url: &str, out: &mut Vec<u8>) {
     let bytes = url.as_bytes();
+    if let Some(plain) = Plain::of(bytes) {
+        out.extend_from_slice(&bytes[..plain.end]);
+        return url_target(&bytes[plain.end..], out);
+    }
     out.reserve(bytes.len());
     let start = authority_start(bytes);
     let end = start + find(&bytes[start..], |byte| matches!(byte, b'/' | b'?' | b'#' | b'\\'));
@@ -33,14 +37,59 @@ pub fn url_full(url: &str, out: &mut Vec<u8>) {
         None => &bytes[start..end],
     };
     out.extend_from_slice(authority);
-    let rest = &bytes[end..];
-    match memchr::memchr(b'?', rest) {
+    url_target(&bytes[end..], out);
+}
+
+/// Appends what follows the authority, path and query, with the values of the sensitive keys redacted.
+pub fn url_target(target: &[u8], out: &mut Vec<u8>) {
+    match memchr::memchr(b'?', target) {
         Some(mark) => {
-            let (path, query) = rest.split_at(mark + 1);
+            let (path, query) = target.split_at(mark + 1);
             out.extend_from_slice(path);
             url_query(query, out);
         }
-        None => out.extend_from_slice(rest),
+        None => out.extend_from_slice(target),
+    }
+}
+
+/// Where the authority of a URL lies that is written as nearly all are: `http://name` or `https://name`, perhaps a
+/// port, then a path or nothing. What has anything else in it is read with more care.
+struct Plain {
+    start: usize,
+    host_end: usize,
+    port: Option<u16>,
+    end: usize,
+}
+
+impl Plain {
+    #[inline]
+    fn of(url: &[u8]) -> Option<Self> {
+        let start = if url.starts_with(b"http://") { 7 } else { 8 };
+        if start == 8 && !url.starts_with(b"https://") {
+            return None;
+        }
+        let mut at = start;
+        while let Some(b'a'..=b'z' | b'0'..=b'9' | b'A'..=b'Z' | b'.' | b'-' | b'_') = url.get(at) {
+            at += 1;
+        }
+        let host_end = at;
+        let mut port = None;
+        if url.get(at) == Some(&b':') {
+            let mut number = 0_u32;
+            at += 1;
+            // More digits than these are no port, or not written as one.
+            let most = at + 5;
+            while let Some(digit @ b'0'..=b'9') = url.get(at).filter(|_| at < most) {
+                number = number * 10 + u32::from(digit - b'0');
+                at += 1;
+            }
+            port = Some(u16::try_from(number).ok()?);
+            if at == host_end + 1 {
+                return None;
+            }
+        }
+        let ends = matches!(url.get(at), None | Some(b'/'));
+        (ends && host_end > start).then_some(Self { start, host_end, port, end: at })
     }
 }
 
@@ -147,13 +196,27 @@ pub struct UrlParts<'a> {
     pub query: &'a str,
 }
 
+/// What stands before the `?`, and what after it, without a fragment.
+fn path_and_query(rest: &str) -> (&str, &str) {
+    let bytes = rest.as_bytes();
+    let end = memchr::memchr(b'#', bytes).unwrap_or(bytes.len());
+    match memchr::memchr(b'?', &bytes[..end]) {
+        Some(mark) => (&rest[..mark], &rest[mark + 1..end]),
+        None => (&rest[..end], ""),
+    }
+}
+
 /// Takes a URL apart; any text has parts.
 pub fn split_url(url: &str) -> UrlParts<'_> {
+    if let Some(plain) = Plain::of(url.as_bytes()) {
+        let scheme = &url[..plain.start - 3];
+        let (path, query) = path_and_query(&url[plain.end..]);
+        let port = plain.port.or(Some(if plain.start == 7 { 80 } else { 443 }));
+        return UrlParts { scheme, host: &url[plain.start..plain.host_end], port, path, query };
+    }
     let start = authority_start(url.as_bytes());
     let scheme = url[..start].strip_suffix("://").unwrap_or_default();
-    let rest = &url[start..];
-    let (rest, _) = rest.split_once('#').unwrap_or((rest, ""));
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (rest, query) = path_and_query(&url[start..]);
     let slash = rest.find(['/', '\\']).unwrap_or(rest.len());
     // Without an authority everything is path.
     let (authority, path) = rest.split_at(if start == 0 { 0 } else { slash });

@@ -75,6 +75,19 @@ pub fn attribute(out: &mut Vec<u8>, tag_: u8, key: &str, value: Value<'_>) {
         out.extend_from_slice(text);
         return;
     }
+    if let Value::Int(int @ 0x80..0x20_0000) = value
+        && key.len() <= SHORT
+    {
+        // A status code, a port: two bytes, or three.
+        let (k, v) = (key.len() as u8, if int < 0x4000 { 2 } else { 3 });
+        let int = [int as u8 | 0x80, (int >> 7) as u8 | u8::from(v > 2) << 7, (int >> 14) as u8];
+        out.reserve(key.len() + 11);
+        out.extend_from_slice(&[tag_, k + v as u8 + 5, tag(1, BYTES), k]);
+        out.extend_from_slice(key.as_bytes());
+        out.extend_from_slice(&[tag(2, BYTES), v as u8 + 1, tag(3, VARINT)]);
+        out.extend_from_slice(&int[..v]);
+        return;
+    }
     out.push(tag_);
     varint(out, (field_len(key.len()) + field_len(value_len(value))) as u64);
     bytes(out, tag(1, BYTES), key.as_bytes());

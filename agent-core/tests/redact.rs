@@ -85,6 +85,15 @@ proptest! {
         prop_assert_eq!(full(&url), url);
     }
 
+    // A scheme in capitals is read the careful way.
+    #[test]
+    fn the_quick_way_reads_what_the_careful_one_does(scheme in "https?", rest in "[a-zA-Z0-9.:/?#@%\\[\\]\\\\_-]{0,24}") {
+        let (quick, careful) = (format!("{scheme}://{rest}"), format!("{}://{rest}", scheme.to_uppercase()));
+        let (a, b) = (split_url(&quick), split_url(&careful));
+        prop_assert_eq!((a.host, a.port, a.path, a.query), (b.host, b.port, b.path, b.query));
+        prop_assert_eq!(&full(&quick)[scheme.len()..], &full(&careful)[scheme.len()..]);
+    }
+
     #[test]
     fn no_secret_survives(key in 0..SENSITIVE_QUERY_KEYS.len(), before in "([a-z]=[a-z]{0,3}&){0,3}") {
         let url = format!("https://user:s3cr3t@host/path?{before}{}=s3cr3t&z=1#f", SENSITIVE_QUERY_KEYS[key]);

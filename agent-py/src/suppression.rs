@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyAny, PyDict};
 
 use crate::ffi::{quiet, variable_value};
@@ -13,6 +14,9 @@ use crate::objects::attribute;
 
 /// Whether the application has imported the API. Every hook of a framework asks: `sys.modules` is a long way.
 static IMPORTED: AtomicBool = AtomicBool::new(false);
+
+/// The variable that the API keeps its context in, once it was found there: a process has one.
+static VARIABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 const MODULE: &str = "opentelemetry.context";
 
@@ -41,16 +45,18 @@ pub fn suppressed(py: Python<'_>, of: Of) -> bool {
     IMPORTED.load(Ordering::Relaxed) && in_force(py, of)
 }
 
-#[cold]
+#[inline]
 fn in_force(py: Python<'_>, of: Of) -> bool {
-    let Some(modules) = quiet(py, hook::modules(py)) else { return false };
-    let module = quiet(py, modules.get_item(intern!(py, MODULE))).flatten();
-    module.is_some_and(|module| asked(&module, of).unwrap_or(false))
+    // Mostly nothing is set.
+    let nothing = VARIABLE.get(py).and_then(|variable| variable_value(variable.bind(py)));
+    !nothing.is_some_and(|context| context.cast::<PyDict>().is_ok_and(|context| context.is_empty()))
+        && asked(py, of).unwrap_or(false)
 }
 
-fn asked(module: &Bound<'_, PyAny>, of: Of) -> Option<bool> {
-    let py = module.py();
-    let names = quiet(py, module.getattr(intern!(py, "__dict__")))?.cast_into::<PyDict>().ok()?;
+#[cold]
+fn asked(py: Python<'_>, of: Of) -> Option<bool> {
+    let module = quiet(py, quiet(py, hook::modules(py))?.get_item(intern!(py, MODULE)))??;
+    let names = attribute(&module, intern!(py, "__dict__"))?.cast_into::<PyDict>().ok()?;
     let context = in_variable(&names).or_else(|| {
         // Absent while the module is being imported.
         let get_current = quiet(py, names.get_item(intern!(py, "get_current")))??;
@@ -83,5 +89,7 @@ fn in_variable<'py>(names: &Bound<'py, PyDict>) -> Option<Bound<'py, PyAny>> {
     let py = names.py();
     let runtime = quiet(py, names.get_item(intern!(py, "_RUNTIME_CONTEXT")))??;
     let variable = attribute(&runtime, intern!(py, "_current_context"))?;
-    variable_value(&variable)
+    let value = variable_value(&variable)?;
+    let _ = VARIABLE.set(py, variable.unbind());
+    Some(value)
 }

@@ -464,3 +464,56 @@ def test_arguments_that_are_none_raise_as_they_do_without_the_agent(program: Run
     assert traced.shown == bare.shown
     last = traced.spans[-1]
     assert last["url.full"].endswith("/caf%C3%A9")
+
+
+@on_releases("old", "newest")
+def test_the_url_is_as_yarl_writes_it(program: Run, python: Python) -> None:
+    code = SESSION + (
+        "from yarl import URL as Url\n"
+        "class Nowhere(aiohttp.TCPConnector):\n"
+        "    async def connect(self, *args, **options):\n"
+        "        raise aiohttp.ClientConnectionError('nowhere')\n"
+        "async def work(session):\n"
+        "    for url in (\n"
+        "        'http://h', 'http://h?', 'http://h:80/', 'https://h:443/x', 'http://h:8080/a%20b?c=d%26&e', 'HTTP://H/A',\n"
+        "        'http://[::1]:8080/x?y', 'http://b\u00fccher.example/\u00e4?\u00e4=1', 'http://h/x#part',\n"
+        "        'http://h/?a=b?c=d', 'http://h//x', 'https://h:80/', 'http://h:8443/', Url('http://h/%2F', encoded=True),\n"
+        "    ):\n"
+        "        try:\n"
+        "            await session.get(url)\n"
+        "        except aiohttp.ClientConnectionError:\n"
+        "            show(str(Url(url).with_fragment(None)))\n"
+        "async def main():\n"
+        "    async with aiohttp.ClientSession(connector=Nowhere()) as session:\n"
+        "        await work(session)\n"
+        "asyncio.run(main())\n"
+    )
+    result = program(code, python=python)
+    assert [span["url.full"] for span in clients(result)] == result.shown
+
+
+@on_releases("old", "newest")
+def test_the_context_goes_by_the_wire_and_not_by_the_application_s_request(
+    program: Run, upstream: Upstream, python: Python
+) -> None:
+    code = SESSION + (
+        "def seen(response):\n"
+        "    return [name.lower() for name in response.request_info.headers if name.lower() in ('traceparent', 'baggage')]\n"
+        "async def pieces():\n"
+        "    yield b'piece'\n"
+        "async def work(session):\n"
+        "    own = {'TraceParent': 'mine', 'Baggage': 'k=v', 'x-traceparent': 'stays'}\n"
+        "    for path, options in (\n"
+        "        ('/plain', {}), ('/text', {'data': b'a\\r\\n\\r\\nb'}), ('/pieces', {'data': pieces()}), ('/own', {'headers': own}),\n"
+        "    ):\n"
+        "        async with session.post(URL + path, **options) as response:\n"
+        "            show(seen(response))\n"
+        "go(work)\n"
+    )
+    result = program(code, python=python)
+    assert result.shown == [[], [], [], ["traceparent", "baggage"]]
+    for span, received in zip(clients(result), upstream.received, strict=True):
+        # A repeated header would be joined here.
+        assert received.headers["traceparent"] == f"00-{span.trace_id}-{span.span_id}-03"
+    own = upstream.received[-1].headers
+    assert (own["x-traceparent"], own["baggage"]) == ("stays", "k=v")

@@ -294,3 +294,38 @@ show(call("/list"), call("/stream"), call("/late"))
     assert [span["http.response.status_code"] for span in spans] == [200, 200, 503]
     assert [span.get("error.type") for span in spans] == [None, None, "503"]
     assert [len(children(result.spans, span)) for span in spans] == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("disabled", "scopes"),
+    [
+        ("", ["remora.fastapi", "remora.fastapi", "remora.starlette"]),
+        ("fastapi", ["remora.starlette"] * 3),
+        ("starlette", ["remora.fastapi", "remora.fastapi"]),
+        ("starlette,fastapi", []),
+    ],
+    ids=["none", "fastapi", "starlette", "both"],
+)
+def test_one_hook_serves_fastapi_and_starlette_as_the_settings_say(
+    program: Run, disabled: str, scopes: list[str]
+) -> None:
+    code = (
+        FASTAPI
+        + """
+from starlette.applications import Starlette
+from starlette.routing import Route
+from starlette.responses import PlainTextResponse
+class Own(FastAPI):
+    pass
+own, plain = Own(), Starlette(routes=[Route("/x", lambda request: PlainTextResponse("x"))])
+@app.get("/x")
+@own.get("/x")
+async def x():
+    return 1
+for _ in range(2):
+    show([call(each, "/x") for each in (app, own, plain)])
+"""
+    )
+    result = program(code, env={"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": disabled})
+    assert result.shown == [[[200]] * 3] * 2
+    assert [span.scope for span in servers(result)] == scopes * 2

@@ -109,7 +109,7 @@ FASTAPI = Library(
     "fastapi",
     "FastAPI",
     'app = FastAPI()\napp.get("/")(lambda: "x")' + ASGI_CALL,
-    ("fastapi.applications:FastAPI.__call__", "fastapi.routing:APIRoute.handle"),
+    ("fastapi.applications:Starlette.__call__", "fastapi.routing:APIRoute.handle"),
 )
 FLASK = Library(
     "flask",
@@ -265,10 +265,7 @@ URLLIB3 = Library(
     "urllib3",
     "PoolManager",
     "show(PoolManager().request('GET', URL).status)",
-    (
-        "urllib3.connectionpool:HTTPConnectionPool.urlopen",
-        "urllib3.connectionpool:HTTPConnectionPool._make_request",
-    ),
+    ("urllib3.connectionpool:HTTPConnectionPool._make_request",),
 )
 LIBRARIES = [value for value in list(globals().values()) if isinstance(value, Library)]
 each_library = pytest.mark.parametrize("library", LIBRARIES, ids=str)

@@ -588,3 +588,21 @@ each(work)
     assert [span.get("http.request.resend_count") for span in spans] == [None, 1] * 3
     assert [span.span_id for span in spans] == [received.span_id for received in upstream.received]
     assert {span["network.peer.port"] for span in spans} == {upstream.port}
+
+
+@on_releases("old", "newest")
+def test_the_url_is_as_httpx_writes_it(program: Run, python: Python) -> None:
+    code = """
+import httpx
+def answer(request):
+    return httpx.Response(200)
+with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+    for url in (
+        "http://h", "http://h?", "http://h:80/", "https://h:443/x", "http://h:8080/a%20b?c=d%26&e", "HTTP://H/A",
+        "http://[::1]:8080/x?y", "http://xn--bcher-kva.example/", "http://b\u00fccher.example/\u00e4?\u00e4=1",
+        "http://h/x#part", "http://h/?a=1#part", "http://h/?a=b?c=d", "http://h//x",
+    ):
+        show(str(client.get(url).request.url))
+"""
+    result = program(code, python=python)
+    assert [span["url.full"] for span in clients(result)] == result.shown

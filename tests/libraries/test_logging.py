@@ -116,3 +116,18 @@ for record in (None, 5, Slots(), Odd()):
 log.handle(record=logging.makeLogRecord({}))
 """
     assert program(code, env=ON).shown == [None] * 4
+
+
+def test_a_record_made_while_urllib3_sends_carries_the_request_s_span(program: Run) -> None:
+    code = (
+        SEEN
+        + """
+import urllib3
+logging.getLogger("urllib3.connectionpool").setLevel(logging.DEBUG)
+urllib3.PoolManager().request("GET", URL)
+show([line.split()[:2] for line in out.getvalue().splitlines() if "GET" in line])
+"""
+    )
+    result = program(code, env=ON)
+    span = one(result.spans, kind="client")
+    assert result.shown == [[[span.trace_id, span.span_id]]]

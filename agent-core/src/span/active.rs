@@ -283,6 +283,12 @@ impl ActiveSpan {
         self.name = name;
     }
 
+    /// The name that [`Self::static_name`] gave, or that it started with.
+    #[inline]
+    pub fn given_name(&self) -> &'static str {
+        self.name
+    }
+
     /// Names the span by what `fill` appends.
     pub fn name_with(&mut self, fill: impl FnOnce(&mut Vec<u8>)) {
         if self.recording {

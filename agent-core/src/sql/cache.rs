@@ -11,8 +11,8 @@ use super::{Analysis, Dialect, analyze, analyze_limited};
 pub const MAX_STATEMENT_BYTES: usize = 32 * 1024;
 
 const SHARDS: usize = 16;
-/// What an entry weighs besides its texts.
-const ENTRY_BYTES: usize = 160;
+/// What an entry weighs besides its texts, its fragments among it.
+const ENTRY_BYTES: usize = 400;
 
 /// Analyses by statement text, bounded by count and by bytes.
 ///
@@ -51,7 +51,11 @@ struct Entry {
 
 impl Entry {
     fn bytes(&self) -> usize {
-        ENTRY_BYTES + self.text.len() + self.analysis.sanitized.len() + self.analysis.summary.len()
+        // A fragment shows the text or the sanitised one, and the summary twice.
+        ENTRY_BYTES
+            + 2 * self.text.len()
+            + 2 * self.analysis.sanitized.len()
+            + 5 * self.analysis.summary.len()
     }
 }
 

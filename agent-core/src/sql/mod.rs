@@ -25,7 +25,11 @@ mod verb;
 pub use cache::{MAX_STATEMENT_BYTES, StatementCache};
 pub use dialect::Dialect;
 
+use std::sync::{Arc, OnceLock};
+
 use lexer::{Lexer, Token};
+
+use crate::fragment::Fragment;
 
 /// The longest `db.query.summary`, in characters.
 pub const MAX_SUMMARY_CHARS: usize = 255;
@@ -38,6 +42,8 @@ pub struct Analysis {
     /// `db.query.summary`; empty where no operation was recognised.
     pub summary: Box<str>,
     operation_len: usize,
+    /// What spans show of it: as it is with parameters, and sanitised.
+    fragments: [OnceLock<Arc<Fragment>>; 2],
 }
 
 impl Analysis {
@@ -45,6 +51,18 @@ impl Analysis {
     /// was recognised.
     pub fn operation(&self) -> &str {
         self.summary.get(..self.operation_len).unwrap_or_default()
+    }
+
+    /// What a span shows of a statement that was run with parameters, or without any; `Err` the first time, when `make`
+    /// has made it.
+    #[inline]
+    pub fn fragment(
+        &self,
+        parameterised: bool,
+        make: impl FnOnce() -> Fragment,
+    ) -> Result<&Arc<Fragment>, &Arc<Fragment>> {
+        let place = &self.fragments[usize::from(parameterised)];
+        place.get().ok_or_else(|| place.get_or_init(|| Arc::new(make())))
     }
 }
 
@@ -72,7 +90,7 @@ pub fn analyze(text: &str, dialect: Dialect) -> Analysis {
     run(text, dialect, &mut both);
     both.0.finish();
     let operation_len = both.1.finish();
-    Analysis { sanitized: sanitized.into(), summary: short.into(), operation_len }
+    Analysis { sanitized: sanitized.into(), summary: short.into(), operation_len, ..Analysis::default() }
 }
 
 /// As [`analyze`], of the first `max_len` bytes at most; a cut name or literal at the end is left out.

@@ -15,7 +15,7 @@ use pyo3::types::{PyAny, PyString, PyTuple};
 use super::{SCOPE, attributes, traced};
 use crate::breaker::Breaker;
 use crate::current::{self, Span, StoredSpan};
-use crate::ffi::{TypeSpec, fastcall, method, quiet, slot};
+use crate::ffi::{TypeSpec, clear_field, fastcall, method, quiet, slot};
 use crate::wrapper;
 
 static BREAKER: Breaker = Breaker::new("span");
@@ -32,6 +32,8 @@ struct Block {
     entered: bool,
     span: Option<StoredSpan>,
     previous: Option<StoredSpan>,
+    /// What it was put in force with, or null: it holds the context, until the block is left.
+    token: *mut ffi::PyObject,
 }
 
 static TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
@@ -72,6 +74,7 @@ unsafe extern "C" fn make(
         let this: *mut Block = object.cast();
         (&raw mut (*this).span).write(None);
         (&raw mut (*this).previous).write(None);
+        (&raw mut (*this).token).write(ptr::null_mut());
         (*this).name = ffi::Py_NewRef(*args);
         if names > 0 {
             (*this).keys = ffi::Py_NewRef(kwnames);
@@ -98,7 +101,7 @@ unsafe extern "C" fn enter(object: *mut ffi::PyObject, _: *mut ffi::PyObject) ->
             if span.is_recording() {
                 Block::describe(this, py, &span);
             }
-            current::set(py, Some(&span));
+            (*this).token = current::put(py, &span);
             (*this).span = Some(span.store());
             (*this).previous = parent.map(Span::store);
             Ok(())
@@ -150,7 +153,8 @@ unsafe extern "C" fn exit(
         if let Some(span) = (*this).span.take() {
             let span = span.get(py);
             wrapper::guarded(&BREAKER, || {
-                wrapper::leave(py, &span, previous.as_ref());
+                wrapper::leave(py, &span, (*this).token, previous.as_ref());
+                clear_field(&raw mut (*this).token);
                 if count > 1 && *args.add(1) != ffi::Py_None() {
                     wrapper::record(&span, &Borrowed::<'_, '_, PyAny>::from_ptr(py, *args.add(1)));
                 }
@@ -172,6 +176,7 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
         ffi::Py_XDECREF((*this).values);
         ptr::drop_in_place(&raw mut (*this).span);
         ptr::drop_in_place(&raw mut (*this).previous);
+        ffi::Py_XDECREF((*this).token);
         let of = ffi::Py_TYPE(object);
         ffi::PyObject_Free(object.cast());
         ffi::Py_DECREF(of.cast());

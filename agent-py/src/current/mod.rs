@@ -496,7 +496,31 @@ pub fn hide<'py>(py: Python<'py>, previous: Option<Span<'py>>) -> Entered<'py> {
     Entered { token, previous, py }
 }
 
-/// Sets the span in force by value: for suspensions, where no token may be kept.
+/// Puts a span in force across suspensions: the token that [`reset`] takes, an owned reference, or null.
+pub fn put(_py: Python<'_>, span: &Span<'_>) -> *mut ffi::PyObject {
+    set_variable(span.object.cast())
+}
+
+/// Puts back what was in force before [`put`], more cheaply than [`set`] does. False where the context that runs now
+/// is another one, and nothing is changed.
+///
+/// # Safety
+/// `token` is alive, or null; no exception is pending.
+pub unsafe fn reset(_py: Python<'_>, token: *mut ffi::PyObject) -> bool {
+    if token.is_null() {
+        return false;
+    }
+    // SAFETY: attached; by this function's contract.
+    unsafe {
+        let done = without_collection(|| ffi::PyContextVar_Reset(VARIABLE.load(Ordering::Relaxed), token));
+        if done < 0 {
+            ffi::PyErr_Clear();
+        }
+        done == 0
+    }
+}
+
+/// Sets the span in force by value: for suspensions, where no token is kept.
 pub fn set(py: Python<'_>, span: Option<&Span<'_>>) {
     // SAFETY: attached; None is immortal or borrowed for the call only.
     let value = span.map_or_else(|| unsafe { ffi::Py_None() }, |span| span.object.cast());

@@ -41,8 +41,6 @@ pub struct Note {
     pub cached: AtomicBool,
     /// Whether something was sent, where a cache might have answered.
     pub sent: AtomicBool,
-    /// The address of the connection whose next head is to carry it, or 0.
-    pub connection: AtomicUsize,
     pub(super) outer: AtomicPtr<SpanObject>,
 }
 
@@ -65,7 +63,6 @@ impl Note {
             pending: AtomicBool::new(false),
             cached: AtomicBool::new(false),
             sent: AtomicBool::new(false),
-            connection: AtomicUsize::new(0),
             outer: AtomicPtr::new(ptr::null_mut()),
         }
     }

@@ -65,10 +65,17 @@ pub fn statement(sql: &Bound<'_, PyString>, dialect: Dialect, parameterised: boo
 }
 
 /// As [`statement`], of text that the application holds in another form.
-pub fn statement_of(text: &str, dialect: Dialect, parameterised: bool) -> Fragment {
+pub fn statement_of(text: &str, dialect: Dialect, parameterised: bool) -> Arc<Fragment> {
     let analysis = STATEMENTS.get(text, dialect, MAX_STATEMENT);
+    let (Ok(fragment) | Err(fragment)) =
+        analysis.fragment(parameterised, || fragment_of(&analysis, text, parameterised));
+    Arc::clone(fragment)
+}
+
+#[cold]
+fn fragment_of(analysis: &Analysis, text: &str, parameterised: bool) -> Fragment {
     let shown = if parameterised { text } else { &analysis.sanitized };
-    Fragment::new(|span| describe(span, &analysis, shown))
+    Fragment::new(|span| describe(span, analysis, shown))
 }
 
 fn place_of(sql: &Bound<'_, PyString>) -> usize {
@@ -97,7 +104,12 @@ fn with_seen<R>(
 fn new_statement(sql: &Bound<'_, PyString>, dialect: Dialect, parameterised: bool) -> Option<Arc<Fragment>> {
     // Surrogates have no UTF-8: such a statement shows nothing.
     let text = quiet(sql.py(), sql.to_str())?;
-    let fragment = Arc::new(statement_of(text, dialect, parameterised));
+    let analysis = STATEMENTS.get(text, dialect, MAX_STATEMENT);
+    let fragment = match analysis.fragment(parameterised, || fragment_of(&analysis, text, parameterised)) {
+        // Another object with the same text: it is put together anew each time.
+        Ok(fragment) => return Some(Arc::clone(fragment)),
+        Err(fragment) => Arc::clone(fragment),
+    };
     // A subclass of str may run code when it goes.
     if sql.is_exact_instance_of::<PyString>() && text.len() <= MAX_KEPT {
         let fresh =

@@ -96,5 +96,5 @@ pub fn statement(query: &Bound<'_, PyAny>, parameterised: bool) -> Option<Arc<Fr
         // Who composes a query writes no values into its text, as a rule: what looks like one goes.
         Err(_) => (Cow::Owned(composed::text(query)?), false),
     };
-    Some(Arc::new(super::statement_of(&text, Dialect::PostgreSql, parameterised)))
+    Some(super::statement_of(&text, Dialect::PostgreSql, parameterised))
 }

@@ -93,12 +93,6 @@ impl Server {
     }
 }
 
-/// The URL of a request as the server saw it, for [`ExcludedUrls`].
-#[cold]
-pub fn url(scope: &Bound<'_, PyDict>) -> String {
-    Scope(scope).url()
-}
-
 /// Whether a span is that of the request: it has the same subject, goes by the `send` that we have wrapped, or its
 /// application of Starlette's is in the scope (whatever stands between may have replaced either of the others).
 #[inline]
@@ -123,9 +117,14 @@ pub fn set_route<'py>(
     let Some(route) = route().and_then(|route| route.cast_into::<PyString>().ok()) else { return };
     let Some(route) = quiet(py, route.to_str()) else { return };
     match mount(&span) {
-        Some(mount) => scope.route(&span, Some(&mount), route),
-        None => scope.route(&span, text(&scope.get(intern!(py, "root_path"))), route),
+        Some(mount) => name(&span, Some(&mount), route),
+        None => name(&span, text(&scope.get(intern!(py, "root_path"))), route),
     }
+}
+
+fn name(span: &Span<'_>, root: Option<&str>, route: &str) {
+    let root = root.filter(|root| !root.is_empty()).map(|root| Text::Bytes(root.as_bytes()));
+    server::set_route(span, root, route);
 }
 
 /// Where the applications are mounted that have led to a request's route so far.
@@ -152,8 +151,8 @@ pub fn set_mount<'py>(
     let Some(path) = quiet(py, path.to_str()).filter(|path| !path.is_empty()) else { return };
     let scope = Scope(scope);
     match mount(&span) {
-        Some(mount) => scope.route(&span, Some(&mount), path),
-        None => scope.route(&span, text(&scope.get(intern!(py, "app_root_path"))), path),
+        Some(mount) => name(&span, Some(&mount), path),
+        None => name(&span, text(&scope.get(intern!(py, "app_root_path"))), path),
     }
     span.note().mounted.store(true, Ordering::Relaxed);
     span.note().routed.store(false, Ordering::Relaxed);
@@ -195,12 +194,6 @@ impl<'py> Scope<'_, 'py> {
     fn subject(&self, headers: Option<&Bound<'py, PyAny>>) -> usize {
         let asgi = self.any(intern!(self.0.py(), "asgi")).filter(|asgi| asgi.is_instance_of::<PyDict>());
         asgi.as_ref().or(headers).map_or(self.0.as_ptr(), Bound::as_ptr) as usize
-    }
-
-    fn route(&self, span: &Span<'py>, root: Option<&str>, route: &str) {
-        let method = self.method(self.is_websocket() == Some(true));
-        let root = root.filter(|root| !root.is_empty()).map(|root| Text::Bytes(root.as_bytes()));
-        server::set_route(span, text(&method), root, route);
     }
 
     /// A WebSocket begins as a `GET` and, since HTTP/2, as a `CONNECT` (RFC 8441).

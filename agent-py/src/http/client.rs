@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
+use agent_core::fragment::Fragment;
 use agent_core::redact;
 use agent_core::semconv;
 use agent_core::span::ActiveSpan;
@@ -26,27 +27,53 @@ pub fn describe(span: &Span<'_>, method: &str, url: Option<&str>, resends: u16) 
         Method::of(method).set(span);
         let Some(url) = url else { return };
         span.str_with(&semconv::URL_FULL, |out| redact::url_full(url, out));
-        let parts = redact::split_url(url);
-        match socket_path(parts.host) {
-            Some(path) => span.str(&semconv::SERVER_ADDRESS, &path),
-            None if !parts.host.is_empty() => {
-                span.str(&semconv::SERVER_ADDRESS, parts.host);
-                if let Some(port) = parts.port {
-                    span.int(&semconv::SERVER_PORT, i64::from(port));
-                }
-            }
-            None => {}
-        }
+        describe_server(span, url);
         if old_names::http() {
             span.str_with(&old_names::HTTP_URL, |out| redact::url_full(url, out));
-            if !parts.host.is_empty() {
-                span.str(&old_names::NET_PEER_NAME, parts.host);
-                if let Some(port) = parts.port {
-                    span.int(&old_names::NET_PEER_PORT, i64::from(port));
-                }
-            }
         }
     });
+}
+
+/// As [`describe`], of a URL that is `prefix` (scheme and authority, without credentials) and `target`, for a server
+/// that is described already. Not where the old names are wanted.
+pub fn describe_target(
+    span: &Span<'_>,
+    method: &str,
+    prefix: &str,
+    target: &str,
+    server: &Fragment,
+    resends: u16,
+) {
+    span.note().sent_before.store(resends, Ordering::Relaxed);
+    span.with(|span| {
+        Method::of(method).set(span);
+        span.str_with(&semconv::URL_FULL, |out| {
+            out.extend_from_slice(prefix.as_bytes());
+            redact::url_target(target.as_bytes(), out);
+        });
+        span.append(server);
+    });
+}
+
+/// Sets the server that a URL names.
+pub fn describe_server(span: &mut ActiveSpan, url: &str) {
+    let parts = redact::split_url(url);
+    if let Some(path) = socket_path(parts.host) {
+        return span.str(&semconv::SERVER_ADDRESS, &path);
+    }
+    if parts.host.is_empty() {
+        return;
+    }
+    span.str(&semconv::SERVER_ADDRESS, parts.host);
+    if let Some(port) = parts.port {
+        span.int(&semconv::SERVER_PORT, i64::from(port));
+    }
+    if old_names::http() {
+        span.str(&old_names::NET_PEER_NAME, parts.host);
+        if let Some(port) = parts.port {
+            span.int(&old_names::NET_PEER_PORT, i64::from(port));
+        }
+    }
 }
 
 /// A Unix domain socket, whose path clients for it take in the place of the host, percent-encoded.

@@ -4,6 +4,7 @@
 //! Passed as headers they would be copied, checked and encoded by every layer on the way, in Python, which costs more
 //! than all the rest of the span; and the application would find them in its own request object.
 
+use std::cell::RefCell;
 use std::sync::atomic::Ordering;
 
 use agent_core::propagation::HEADERS;
@@ -11,7 +12,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes, PyList};
 
-use crate::current::{self, Span};
+use crate::current::{Span, StoredSpan};
 use crate::ffi::quiet;
 use crate::http;
 use crate::http::peer;
@@ -27,27 +28,66 @@ pub fn takes_lines(connection: &Bound<'_, PyAny>) -> bool {
             .is_some_and(|buffer| buffer.is_exact_instance_of::<PyList>())
 }
 
+/// Heads still to be sent by this thread: the connection's address, and the span that they are to carry. More than
+/// one where greenlets take turns.
+struct Waiting(RefCell<Vec<(usize, StoredSpan)>>);
+
+thread_local! {
+    static WAITING: Waiting = const { Waiting(RefCell::new(Vec::new())) };
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // The thread ends with a request half-way, and without the interpreter: references may not be given up here.
+        std::mem::forget(self.0.take());
+    }
+}
+
+impl Waiting {
+    fn add(connection: usize, span: &Span<'_>) {
+        let _ = WAITING.try_with(|waiting| waiting.0.borrow_mut().push((connection, span.clone().store())));
+    }
+
+    fn find<'py>(py: Python<'py>, connection: usize) -> Option<Span<'py>> {
+        let get = |waiting: &Self| {
+            let all = waiting.0.borrow();
+            all.iter().rev().find(|(of, _)| *of == connection).map(|(_, span)| span.get(py))
+        };
+        WAITING.try_with(get).ok().flatten()
+    }
+
+    /// Whether it was still there.
+    fn remove(connection: usize, span: &Span<'_>) -> bool {
+        let take = |waiting: &Self| {
+            let mut all = waiting.0.borrow_mut();
+            let at = all.iter().rposition(|(of, stored)| *of == connection && stored.holds(span))?;
+            Some(all.swap_remove(at))
+        };
+        // Given up outside the borrow.
+        WAITING.try_with(take).ok().flatten().is_some()
+    }
+}
+
 /// Runs `send` while the next head that this connection sends gets the span's context, and the span the peer that it is
-/// sent to. Only while the span is in force. Says whether a head was sent.
+/// sent to. Says whether a head was sent.
 pub fn carrying(span: &Span<'_>, connection: &Bound<'_, PyAny>, send: impl FnOnce()) -> bool {
-    let place = &span.note().connection;
-    place.store(connection.as_ptr() as usize, Ordering::Relaxed);
+    let connection = connection.as_ptr() as usize;
+    Waiting::add(connection, span);
     send();
-    place.swap(0, Ordering::Relaxed) == 0
+    !Waiting::remove(connection, span)
 }
 
 /// Around `http.client.HTTPConnection.endheaders`.
 pub fn endheaders(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
     if let Some(connection) = call.arg(0).map(|connection| connection.to_owned())
-        && let Some(span) = current::current(py)
-        && span.note().connection.load(Ordering::Relaxed) == connection.as_ptr() as usize
+        && let Some(span) = Waiting::find(py, connection.as_ptr() as usize)
     {
         quiet(py, write(py, &span, &connection));
         call.proceed();
         // Now it is connected; after the answer it may be closed again.
         if let Some(socket) = attribute(&connection, intern!(py, "sock")) {
-            span.note().connection.store(0, Ordering::Relaxed);
+            Waiting::remove(connection.as_ptr() as usize, &span);
             if span.is_recording() {
                 set_peer(&span, &socket);
             }

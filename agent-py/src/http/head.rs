@@ -37,7 +37,7 @@ pub fn with_context<'py>(
 /// Takes out the lines under this name. `head` is whole lines, the request's own first.
 fn remove(head: &mut smallvec::SmallVec<[u8; 1024]>, name: &str) {
     let mut at = 0;
-    while let Some(end) = head[at..].iter().position(|byte| *byte == b'\n').map(|end| at + end + 1) {
+    while let Some(end) = memchr::memchr(b'\n', &head[at..]).map(|end| at + end + 1) {
         let is_named = head.get(at + name.len()) == Some(&b':')
             && head[at..at + name.len()].eq_ignore_ascii_case(name.as_bytes());
         if is_named {

@@ -60,12 +60,6 @@ impl<'a> Method<'a> {
         }
     }
 
-    /// The method in a span's name.
-    #[inline]
-    pub fn in_name(&self) -> &'a str {
-        if self.name == "_OTHER" { "HTTP" } else { self.name }
-    }
-
     /// Names the span by the method alone and sets the attributes.
     #[inline]
     pub fn set(&self, span: &mut ActiveSpan) {

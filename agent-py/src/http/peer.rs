@@ -27,6 +27,13 @@ const PLACES: usize = 256;
 // Never held across a call into Python; contended, it is passed by.
 static SEEN: Mutex<Vec<Option<Seen>>> = Mutex::new(Vec::new());
 
+const KNOWN_PLACES: usize = 32;
+
+type Known = Option<(SocketAddr, Arc<Fragment>)>;
+
+/// Addresses of late, with what spans show of them.
+static KNOWN: Mutex<[Known; KNOWN_PLACES]> = Mutex::new([const { None }; KNOWN_PLACES]);
+
 struct Seen {
     address: usize,
     alive: Py<PyWeakrefReference>,
@@ -73,19 +80,12 @@ fn set_new<'py>(
 ) {
     let py = connection.py();
     let peer = match socket().and_then(|socket| address_of(&socket)) {
-        Some(address) => Fragment::new(|span| {
-            span.str_with(&semconv::NETWORK_PEER_ADDRESS, |out| {
-                // Nothing fails in writing to memory.
-                let _ = write!(out, "{}", address.ip());
-            });
-            span.int(&semconv::NETWORK_PEER_PORT, i64::from(address.port()));
-        }),
+        Some(address) => peer_at(address),
         None => {
             let Some(name) = read() else { return };
-            Fragment::new(|span| describe(span, &name))
+            Arc::new(Fragment::new(|span| describe(span, &name)))
         }
     };
-    let peer = Arc::new(peer);
     span.with(|span| span.append(&peer));
     let Some(alive) = quiet(py, PyWeakrefReference::new(connection)) else { return };
     let fresh = Seen { address: connection.as_ptr() as usize, alive: alive.unbind(), peer };
@@ -97,6 +97,31 @@ fn set_new<'py>(
     });
     // Not by its own drop, which would wait until pyo3 is next entered by a way it knows.
     drop(replaced.map(|old| old.alive.into_bound(py)));
+}
+
+/// What spans show of an address: one server's for all the connections that an application makes to it.
+fn peer_at(address: SocketAddr) -> Arc<Fragment> {
+    let make = || {
+        Arc::new(Fragment::new(|span| {
+            span.str_with(&semconv::NETWORK_PEER_ADDRESS, |out| {
+                // Nothing fails in writing to memory.
+                let _ = write!(out, "{}", address.ip());
+            });
+            span.int(&semconv::NETWORK_PEER_PORT, i64::from(address.port()));
+        }))
+    };
+    let last = match address {
+        SocketAddr::V4(address) => usize::from(address.ip().octets()[3]),
+        SocketAddr::V6(address) => usize::from(address.ip().octets()[15]),
+    };
+    let Ok(mut known) = KNOWN.try_lock() else { return make() };
+    let place = &mut known[(last + usize::from(address.port())) % KNOWN_PLACES];
+    if let Some((_, peer)) = place.as_ref().filter(|(of, _)| *of == address) {
+        return Arc::clone(peer);
+    }
+    let peer = make();
+    *place = Some((address, Arc::clone(&peer)));
+    peer
 }
 
 /// Where a socket's other end is, if that is on the internet.

@@ -291,10 +291,10 @@ pub fn set_status(span: &Span<'_>, code: u16) {
     span.with(|span| http::set_status_code(span, code, 500));
 }
 
-/// Names a span by its route: `root` is the path that the application is mounted at.
+/// Names a span by its route, after the method that it was named by: `root` is the path that the application is
+/// mounted at.
 #[inline]
-pub fn set_route(span: &Span<'_>, method: Option<&str>, root: Option<Text<'_>>, route: &str) {
-    let method = method.map_or("HTTP", |method| Method::of(method).in_name());
+pub fn set_route(span: &Span<'_>, root: Option<Text<'_>>, route: &str) {
     let note = span.note();
     let routed = note.routed.swap(true, Ordering::Relaxed) || note.mounted.load(Ordering::Relaxed);
     let append = |out: &mut Vec<u8>| {
@@ -308,6 +308,10 @@ pub fn set_route(span: &Span<'_>, method: Option<&str>, root: Option<Text<'_>>, 
         out.extend_from_slice(route.as_bytes());
     };
     span.with(|span| {
+        // Where a setting lets any method stand, it has no static name.
+        let own = (span.given_name() == "HTTP").then(|| span.text(semconv::HTTP_REQUEST_METHOD.name()));
+        let own = own.flatten().filter(|method| *method != "_OTHER").map(str::to_owned);
+        let method = own.as_deref().unwrap_or(span.given_name());
         span.name_with(|out| {
             out.extend_from_slice(method.as_bytes());
             out.push(b' ');

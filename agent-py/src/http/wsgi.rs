@@ -157,10 +157,9 @@ impl<'py> Environ<'_, 'py> {
         }
     }
 
-    /// The method, and the path that the application is mounted at.
-    pub fn method_and_root(&self) -> (Option<Bound<'py, PyString>>, Option<Bound<'py, PyString>>) {
-        let py = self.0.py();
-        (self.get(intern!(py, "REQUEST_METHOD")), self.get(intern!(py, "SCRIPT_NAME")))
+    /// The path that the application is mounted at.
+    pub fn root(&self) -> Option<Bound<'py, PyString>> {
+        self.get(intern!(self.0.py(), "SCRIPT_NAME"))
     }
 
     /// Whether a response body is what the server made for sending a file.

@@ -2,16 +2,18 @@
 //!
 //! `ClientSession._request` follows redirects and repeats what a dead connection swallowed inside itself; the span is
 //! that of the request as it was asked for, and says how often it was sent again. `ClientRequest` knows the URL with
-//! the session's base and the parameters in it, and its `send` takes the header on every hop.
+//! the session's base and the parameters in it. The head that a hop is sent with takes the header: in the request's
+//! mapping it would be folded, checked character by character and shown to the application.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
 use agent_core::Key;
 use agent_core::span::{SpanKind, SpanSpec};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyAny, PyTuple};
+use pyo3::types::{PyAny, PyBytes, PyTuple};
 
 use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span, StoredSpan};
@@ -20,8 +22,9 @@ use crate::http;
 use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
 use crate::http::client::{self, Answer};
 use crate::http::excluded_urls::ExcludedUrls;
+use crate::http::head;
 use crate::http::peer;
-use crate::instrumentations::{Hook, Instrumentation, Target};
+use crate::instrumentations::{self, Instrumentation, Target};
 use crate::objects::{attribute, text};
 use crate::suppression::{self, Of};
 use crate::wrapper::{Call, Flight, HookResult};
@@ -32,19 +35,19 @@ pub static LIBRARY: Instrumentation = Instrumentation {
     distribution: "aiohttp",
     breaker: Breaker::new("aiohttp-client"),
     targets: &[
-        Target {
-            module: "aiohttp.client",
-            attribute: "ClientSession._request",
-            hook: Hook::Async(request),
-            optional: false,
-        },
+        Target::coroutine("aiohttp.client", "ClientSession._request", request),
         Target::call("aiohttp.client_reqrep", "ClientRequest.__init__", made),
         Target::call("aiohttp.client_reqrep", "ClientRequest.send", send),
+        Target::call(WRITER, "_serialize_headers", serialize).optional(),
     ],
 };
 
+const WRITER: &str = "aiohttp.http_writer";
+
 static SCOPE: Key = Key::new("remora.aiohttp-client");
 static SPEC: SpanSpec = SpanSpec { name: "HTTP", kind: SpanKind::Client, scope: &SCOPE };
+/// Whether [`serialize`] writes the headers.
+static HOOKED: OnceLock<bool> = OnceLock::new();
 static EXCLUDED: ExcludedUrls = ExcludedUrls::of("aiohttp-client");
 
 /// One call of a session. What it was called with is kept until it ends, for a request that is never made.
@@ -153,10 +156,33 @@ fn made(call: &mut Call<'_>) -> HookResult {
     }
     let Some(request) = call.arg(0) else { return Ok(()) };
     let method = attribute(&request, intern!(py, "method"));
-    let url = attribute(&request, intern!(py, "url")).and_then(|url| quiet(py, url.str()));
-    let url = url.map(Bound::into_any);
+    let url = attribute(&request, intern!(py, "url"));
+    if let Some(plain) = url.as_ref().and_then(plain_url) {
+        client::describe(&span, text(&method).unwrap_or_default(), Some(&plain), 0);
+        return Ok(());
+    }
+    let url = url.and_then(|url| quiet(py, url.str())).map(Bound::into_any);
     client::describe(&span, text(&method).unwrap_or_default(), text(&url), 0);
     Ok(())
+}
+
+/// What yarl would make of its URL, from its parts: in Python that takes longer than all the rest of the span. `None`
+/// where that is more than to put them together.
+fn plain_url(url: &Bound<'_, PyAny>) -> Option<String> {
+    let py = url.py();
+    let (scheme, netloc) = (attribute(url, intern!(py, "_scheme")), attribute(url, intern!(py, "_netloc")));
+    let (path, query) = (attribute(url, intern!(py, "_path")), attribute(url, intern!(py, "_query")));
+    let fragment = attribute(url, intern!(py, "_fragment"));
+    let (scheme, netloc) = (text(&scheme)?, text(&netloc)?);
+    let (path, query) = (text(&path)?, text(&query)?);
+    // A port that the scheme implies is left out.
+    let implied = netloc.ends_with(":80") || netloc.ends_with(":443");
+    let is_plain = !scheme.is_empty() && !netloc.is_empty() && !implied && path.starts_with('/');
+    if !is_plain || text(&fragment) != Some("") {
+        return None;
+    }
+    let mark = if query.is_empty() { "" } else { "?" };
+    Some([scheme, "://", netloc, path, mark, query].concat())
 }
 
 /// `ClientRequest.send`: once for every hop and every repetition.
@@ -172,14 +198,34 @@ fn send(call: &mut Call<'_>) -> HookResult {
     if span.is_recording() {
         set_peer(call, &span, before > 0);
     }
-    let Some(headers) = attribute(&request, intern!(py, "headers")) else { return Ok(()) };
     if before == 0
         && span.is_recording()
         && let Some(captured) = CLIENT_REQUEST.capture()
     {
         captured.record(&span, &request);
     }
-    quiet(py, client::inject(py, &span, &headers));
+    if !*HOOKED.get_or_init(|| instrumentations::is_applied_in(&LIBRARY, WRITER))
+        && let Some(headers) = attribute(&request, intern!(py, "headers"))
+    {
+        quiet(py, client::inject(py, &span, &headers));
+    }
+    Ok(())
+}
+
+/// The head of a message, which both sides of aiohttp put together by this function.
+fn serialize(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    let line = call.argument(0, intern!(py, "status_line")).map(|line| line.to_owned());
+    let asks = text(&line).is_some_and(|line| !line.starts_with("HTTP/") && !line.starts_with("CONNECT "));
+    let span = asks.then(|| waiting(py)).flatten();
+    call.proceed();
+    if let Some(span) = span
+        && let Some(made) = call.result()
+        && let Ok(head) = made.cast_exact::<PyBytes>()
+        && let Some(head) = quiet(py, head::with_context(py, &span, head.as_bytes())).flatten()
+    {
+        call.replace_result(head.into_any());
+    }
     Ok(())
 }
 

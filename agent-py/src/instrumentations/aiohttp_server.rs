@@ -26,7 +26,7 @@ use crate::http::raw_headers::{
     FORWARDED, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, HOST, RawHeaders, USER_AGENT,
 };
 use crate::http::server::{self, Request, Text};
-use crate::instrumentations::{Hook, Instrumentation, Target};
+use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::{attribute, text};
 use crate::suppression::{self, Of};
 use crate::wrapper::{Call, Flight, HookResult};
@@ -37,18 +37,8 @@ pub static LIBRARY: Instrumentation = Instrumentation {
     distribution: "aiohttp",
     breaker: Breaker::new("aiohttp-server"),
     targets: &[
-        Target {
-            module: "aiohttp.web_app",
-            attribute: "Application._handle",
-            hook: Hook::Async(handle),
-            optional: false,
-        },
-        Target {
-            module: "aiohttp.web_response",
-            attribute: "StreamResponse.prepare",
-            hook: Hook::Async(prepare),
-            optional: false,
-        },
+        Target::coroutine("aiohttp.web_app", "Application._handle", handle),
+        Target::coroutine("aiohttp.web_response", "StreamResponse.prepare", prepare),
     ],
 };
 
@@ -158,8 +148,7 @@ fn set_route(span: &Span<'_>, request: &Bound<'_, PyAny>) {
         .and_then(|resource| attribute(&resource, intern!(py, "canonical")));
     // A sub-application at the root has an empty one.
     let Some(route) = text(&route).filter(|route| !route.is_empty()) else { return };
-    let method = attribute(request, intern!(py, "_method"));
-    server::set_route(span, text(&method), None, route);
+    server::set_route(span, None, route);
 }
 
 /// A response that sends its head while the handler runs.

@@ -12,7 +12,7 @@ use crate::breaker::Breaker;
 use crate::http::asgi::Server;
 use crate::http::excluded_urls::ExcludedUrls;
 use crate::http::server;
-use crate::instrumentations::{Hook, Instrumentation, Target};
+use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::attribute;
 use crate::wrapper::{self, Call, Flight, HookResult};
 
@@ -24,12 +24,7 @@ pub static LIBRARY: Instrumentation = Instrumentation {
     targets: &[
         Target::call("uvicorn.config", "Config.load", load),
         // Older releases call the application themselves.
-        Target {
-            module: "hypercorn.app_wrappers",
-            attribute: "ASGIWrapper.__call__",
-            hook: Hook::Async(method),
-            optional: true,
-        },
+        Target::coroutine("hypercorn.app_wrappers", "ASGIWrapper.__call__", method).optional(),
     ],
 };
 

@@ -27,7 +27,7 @@ use crate::http::captured_headers::SERVER_RESPONSE;
 use crate::http::excluded_urls::ExcludedUrls;
 use crate::http::server::{self, Text};
 use crate::http::wsgi::Environ;
-use crate::instrumentations::{Hook, Instrumentation, Target};
+use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::{self, attribute};
 use crate::settings;
 use crate::suppression::{self, Of};
@@ -40,29 +40,19 @@ pub static LIBRARY: Instrumentation = Instrumentation {
     breaker: Breaker::new("django"),
     targets: &[
         Target::call("django.core.handlers.wsgi", "WSGIHandler.__call__", wsgi_call),
-        Target {
-            module: "django.core.handlers.asgi",
-            attribute: "ASGIHandler.__call__",
-            hook: Hook::Async(asgi_call),
-            optional: false,
-        },
+        Target::coroutine("django.core.handlers.asgi", "ASGIHandler.__call__", asgi_call),
         Target::call("django.core.handlers.base", "BaseHandler.get_response", get_response),
-        Target {
-            module: "django.core.handlers.base",
-            attribute: "BaseHandler.get_response_async",
-            hook: Hook::Async(get_response_async),
-            optional: false,
-        },
+        Target::coroutine("django.core.handlers.base", "BaseHandler.get_response_async", get_response_async),
         Target::call("django.core.handlers.base", "BaseHandler.resolve_request", resolve_request),
         Target::call("django.core.handlers.exception", "response_for_exception", response_for_exception),
         Target::call("django.http.response", "HttpResponseBase.close", close),
         Target::call("django.http.response", "StreamingHttpResponse.__iter__", iterate),
-        Target {
-            module: "django.contrib.staticfiles.handlers",
-            attribute: "StaticFilesHandlerMixin.get_response",
-            hook: Hook::Call(get_response),
-            optional: true,
-        },
+        Target::call(
+            "django.contrib.staticfiles.handlers",
+            "StaticFilesHandlerMixin.get_response",
+            get_response,
+        )
+        .optional(),
         Target::call("django.db.backends.utils", "CursorWrapper._execute", queries::execute),
         Target::call("django.db.backends.utils", "CursorWrapper._executemany", queries::executemany),
     ],
@@ -304,7 +294,6 @@ fn set_route(span: &Span<'_>, found: &Bound<'_, PyAny>, request: &Bound<'_, PyAn
     let py = found.py();
     let route = attribute(found, intern!(py, "route"));
     let Some(route) = objects::text(&route) else { return };
-    let method = attribute(request, intern!(py, "method"));
     // Django has put there what it takes as the root: decoded, and what a setting says instead.
     let meta = attribute(request, intern!(py, "META"));
     let root = meta
@@ -312,7 +301,7 @@ fn set_route(span: &Span<'_>, found: &Bound<'_, PyAny>, request: &Bound<'_, PyAn
         .and_then(|meta| meta.cast::<PyDict>().ok())
         .and_then(|meta| quiet(py, meta.get_item(intern!(py, "SCRIPT_NAME"))).flatten());
     let root = objects::text(&root).map(|root| Text::Bytes(root.as_bytes()));
-    server::set_route(span, objects::text(&method), root, &format!("/{route}"));
+    server::set_route(span, root, &format!("/{route}"));
 }
 
 /// What only the request object says.

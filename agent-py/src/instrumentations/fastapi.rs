@@ -1,20 +1,20 @@
 //! FastAPI: Starlette's span under its own scope, and the whole route of an included router.
 
-use std::borrow::Cow;
-
 use agent_core::Key;
 use agent_core::span::{SpanKind, SpanSpec};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyAny, PyDict, PyString, PyType};
+use pyo3::types::{PyAny, PyDict, PyString};
+
+use super::starlette;
 
 use crate::breaker::Breaker;
 use crate::ffi::quiet;
 use crate::http::asgi::{self, Server};
 use crate::http::excluded_urls::ExcludedUrls;
-use crate::instrumentations::{Hook, Instrumentation, Target};
-use crate::objects::attribute;
-use crate::wrapper::{Call, Flight, HookResult};
+use crate::instrumentations::{Instrumentation, Target};
+use crate::objects::{Class, attribute};
+use crate::wrapper::{Call, HookResult};
 
 /// The library.
 pub static LIBRARY: Instrumentation = Instrumentation {
@@ -22,19 +22,10 @@ pub static LIBRARY: Instrumentation = Instrumentation {
     distribution: "fastapi",
     breaker: Breaker::new("fastapi"),
     targets: &[
-        Target {
-            module: "fastapi.applications",
-            attribute: "FastAPI.__call__",
-            hook: Hook::Async(application),
-            optional: false,
-        },
+        // What `FastAPI.__call__` hands over to: one hook for both, whichever of the two is enabled.
+        Target::coroutine("fastapi.applications", "Starlette.__call__", starlette::application),
         // Older releases leave it to Starlette's route.
-        Target {
-            module: "fastapi.routing",
-            attribute: "APIRoute.handle",
-            hook: Hook::Call(route),
-            optional: true,
-        },
+        Target::call("fastapi.routing", "APIRoute.handle", route).optional(),
     ],
 };
 
@@ -46,27 +37,11 @@ static SERVER: Server = Server {
     bare: false,
 };
 
-fn application(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
-    SERVER.serve(call, 1)
-}
-
-/// Whether a call of Starlette's is that of a FastAPI application for a URL that FastAPI's setting excludes: our hook
-/// there has left it alone.
+/// Who makes the spans of an application of Starlette's that is FastAPI's.
 #[inline]
-pub fn excludes(call: &Call<'_>) -> bool {
-    SERVER.excluded.contain(|| {
-        let application = call.arg(0)?;
-        let is_ours = |class: Bound<'_, PyAny>| {
-            let name =
-                class.cast::<PyType>().ok().and_then(|class| quiet(class.py(), class.fully_qualified_name()));
-            name.is_some_and(|name| name.to_string_lossy() == "fastapi.applications.FastAPI")
-        };
-        if !application.get_type().mro().iter().any(is_ours) {
-            return None;
-        }
-        let scope = call.argument(1, intern!(call.py(), "scope"))?;
-        Some(Cow::Owned(asgi::url(&*scope.cast::<PyDict>().ok()?)))
-    })
+pub fn server(application: &Bound<'_, PyAny>) -> Option<&'static Server> {
+    static FASTAPI: Class = Class::new("fastapi.applications", "FastAPI");
+    (FASTAPI.is_base_of(application) && LIBRARY.is_enabled() && !LIBRARY.breaker.is_open()).then_some(&SERVER)
 }
 
 fn route(call: &mut Call<'_>) -> HookResult {

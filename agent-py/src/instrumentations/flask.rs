@@ -200,9 +200,8 @@ fn set_route(py: Python<'_>, span: &Span<'_>, request: &Bound<'_, PyAny>) {
     };
     let Some(rule) = attribute(&rule, intern!(py, "rule")) else { return };
     let (Ok(rule), Ok(environ)) = (rule.cast::<PyString>(), environ.cast::<PyDict>()) else { return };
-    let (method, root) = Environ(environ).method_and_root();
+    let root = Environ(environ).root();
     let Some(rule) = quiet(py, rule.to_str()) else { return };
-    let method = method.as_ref().and_then(|method| quiet(py, method.to_str()));
     let root = root.as_ref().and_then(|root| quiet(py, root.to_str())).map(Text::Latin1);
-    server::set_route(span, method, root, rule);
+    server::set_route(span, root, rule);
 }

@@ -14,7 +14,7 @@ use agent_core::Key;
 use agent_core::span::{SpanKind, SpanSpec};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyAny, PyBool, PyBytes, PyDict};
+use pyo3::types::{PyAny, PyBool, PyBytes, PyDict, PyTuple};
 
 use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span, StoredSpan};
@@ -42,23 +42,16 @@ pub static LIBRARY: Instrumentation = Instrumentation {
         Target::coroutine("httpx._client", "AsyncClient._send_single_request", send_single_request_async),
         Target::call(HTTPCORE, "h11.Connection.send", send_event).optional(),
         // The fork, of the same build.
-        of_fork(Target::call("httpx2._client", "Client.send", send)),
-        of_fork(Target::call("httpx2._client", "Client._send_single_request", send_single_request)),
-        of_fork(Target::coroutine("httpx2._client", "AsyncClient.send", send_async)),
-        of_fork(Target::coroutine(
-            "httpx2._client",
-            "AsyncClient._send_single_request",
-            send_single_request_async,
-        )),
+        Target::call("httpx2._client", "Client.send", send).optional(),
+        Target::call("httpx2._client", "Client._send_single_request", send_single_request).optional(),
+        Target::coroutine("httpx2._client", "AsyncClient.send", send_async).optional(),
+        Target::coroutine("httpx2._client", "AsyncClient._send_single_request", send_single_request_async)
+            .optional(),
     ],
 };
 
 /// Its asynchronous twin has the same h11.
 const HTTPCORE: &str = "httpcore._sync.http11";
-
-const fn of_fork(target: Target) -> Target {
-    Target { optional: true, ..target }
-}
 
 static SCOPE: Key = Key::new("remora.httpx");
 static SPEC: SpanSpec = SpanSpec { name: "HTTP", kind: SpanKind::Client, scope: &SCOPE };
@@ -180,8 +173,41 @@ fn begin<'py>(
 
 fn url(request: &Bound<'_, PyAny>) -> Option<String> {
     let py = request.py();
-    let url = quiet(py, attribute(request, intern!(py, "url"))?.str())?;
-    quiet(py, url.to_str()).map(str::to_owned)
+    let url = attribute(request, intern!(py, "url"))?;
+    plain_url(&url).or_else(|| quiet(py, quiet(py, url.str())?.to_str()).map(str::to_owned))
+}
+
+/// What httpx would make of its URL, from the parts in its tuple: in Python that takes longer than all the rest of the
+/// span. `None` where that is more than to put them together.
+fn plain_url(url: &Bound<'_, PyAny>) -> Option<String> {
+    let py = url.py();
+    let parts = attribute(url, intern!(py, "_uri_reference"))?.cast_into::<PyTuple>().ok()?;
+    if parts.len() != 7 {
+        return None;
+    }
+    let part = |at| quiet(py, parts.get_item(at));
+    let (scheme, user, host, port) = (part(0), part(1), part(2), part(3)?);
+    let (path, query, fragment) = (part(4), part(5)?, part(6)?);
+    let (scheme, host, path) = (text(&scheme)?, text(&host)?, text(&path)?);
+    if scheme.is_empty()
+        || host.is_empty()
+        || host.contains(':')
+        || !text(&user)?.is_empty()
+        || !fragment.is_none()
+    {
+        return None;
+    }
+    let (mut digits, mut colon) = ([0; 5], "");
+    let port = if port.is_none() {
+        ""
+    } else {
+        colon = ":";
+        http::decimal(quiet(py, port.extract())?, &mut digits)
+    };
+    let mark = if query.is_none() { "" } else { "?" };
+    let query = Some(query).filter(|query| !query.is_none());
+    let query = if query.is_some() { text(&query)? } else { "" };
+    Some([scheme, "://", host, colon, port, path, mark, query].concat())
 }
 
 fn end(py: Python<'_>, span: &Span<'_>, outcome: Result<&Bound<'_, PyAny>, &Bound<'_, PyAny>>) {

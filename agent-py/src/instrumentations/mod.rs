@@ -17,6 +17,7 @@ use crate::diagnostics;
 use crate::ffi::quiet;
 use crate::hook;
 use crate::patch::Site;
+use crate::settings;
 use crate::wrapper::{self, AsyncHook, CallHook};
 
 /// A library.
@@ -31,6 +32,13 @@ pub struct Instrumentation {
     pub targets: &'static [Target],
 }
 
+impl Instrumentation {
+    /// Whether the settings leave it on.
+    pub fn is_enabled(&self) -> bool {
+        !settings::get().disabled.contains(self.name)
+    }
+}
+
 /// One attribute to wrap.
 pub struct Target {
     /// The module that defines it.
@@ -41,6 +49,8 @@ pub struct Target {
     pub hook: Hook,
     /// Whether a release without it is unremarkable.
     pub optional: bool,
+    /// Says of the module whether this release needs no hook here.
+    unneeded: Option<fn(&Bound<'_, PyAny>) -> bool>,
 }
 
 /// What happens around a call.
@@ -55,17 +65,22 @@ pub enum Hook {
 impl Target {
     /// A synchronous target that every supported release has.
     pub const fn call(module: &'static str, attribute: &'static str, hook: CallHook) -> Self {
-        Self { module, attribute, hook: Hook::Call(hook), optional: false }
+        Self { module, attribute, hook: Hook::Call(hook), optional: false, unneeded: None }
     }
 
     /// A coroutine function that every supported release has.
     pub const fn coroutine(module: &'static str, attribute: &'static str, hook: AsyncHook) -> Self {
-        Self { module, attribute, hook: Hook::Async(hook), optional: false }
+        Self { module, attribute, hook: Hook::Async(hook), optional: false, unneeded: None }
     }
 
     /// It, where some releases have it.
     pub const fn optional(self) -> Self {
         Self { optional: true, ..self }
+    }
+
+    /// It, but where `unneeded` says of the module that this release needs none.
+    pub const fn unless(self, unneeded: fn(&Bound<'_, PyAny>) -> bool) -> Self {
+        Self { unneeded: Some(unneeded), ..self }
     }
 }
 
@@ -127,6 +142,13 @@ pub fn apply(py: Python<'_>, index: usize, module: &Bound<'_, PyAny>) {
         return;
     };
     let breaker = &instrumentation.breaker;
+    if target.unneeded.is_some_and(|unneeded| unneeded(module)) {
+        // Whole without it.
+        if let Some(entry) = entries().get_mut(index) {
+            entry.state = TargetState { state: "applied", why: String::new() };
+        }
+        return;
+    }
     let result = Site::replace(module, target.attribute, &|original| {
         if wrapper::is_wrapper(original) {
             return Err(PyAttributeError::new_err(WRAPPED));

@@ -34,9 +34,9 @@ pub static LIBRARY: Instrumentation = Instrumentation {
     breaker: Breaker::new("sqlite3"),
     targets: &[
         // `_sqlite3` runs before the modules that copy its names.
-        Target { optional: true, ..Target::call("_sqlite3", "connect", connect) },
-        Target { optional: true, ..Target::call("sqlite3.dbapi2", "connect", connect) },
-        Target { optional: true, ..Target::call("sqlite3", "connect", connect) },
+        Target::call("_sqlite3", "connect", connect).optional(),
+        Target::call("sqlite3.dbapi2", "connect", connect).optional(),
+        Target::call("sqlite3", "connect", connect).optional(),
         Target::call("sqlite3.dbapi2", "Cursor.execute", cursor_execute),
         Target::call("sqlite3.dbapi2", "Cursor.executemany", cursor_executemany),
         Target::call("sqlite3.dbapi2", "Cursor.executescript", cursor_executescript),

@@ -16,7 +16,7 @@ use crate::current::{self, Span, StoredSpan};
 use crate::ffi::{Held, quiet};
 use crate::http::asgi::{self, Server};
 use crate::http::excluded_urls::ExcludedUrls;
-use crate::instrumentations::{Hook, Instrumentation, Target};
+use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::attribute;
 use crate::suppression::{self, Of};
 use crate::wrapper::{self, Call, Flight, HookResult};
@@ -27,21 +27,11 @@ pub static LIBRARY: Instrumentation = Instrumentation {
     distribution: "starlette",
     breaker: Breaker::new("starlette"),
     targets: &[
-        Target {
-            module: "starlette.applications",
-            attribute: "Starlette.__call__",
-            hook: Hook::Async(application),
-            optional: false,
-        },
+        Target::coroutine("starlette.applications", "Starlette.__call__", application),
         Target::call("starlette.routing", "Route.handle", route),
         Target::call("starlette.routing", "WebSocketRoute.handle", route),
         Target::call("starlette.routing", "Mount.handle", mount),
-        Target {
-            module: "starlette.background",
-            attribute: "BackgroundTask.__call__",
-            hook: Hook::Async(background),
-            optional: false,
-        },
+        Target::coroutine("starlette.background", "BackgroundTask.__call__", background),
     ],
 };
 
@@ -54,8 +44,13 @@ static SERVER: Server = Server {
 };
 static BACKGROUND: SpanSpec = SpanSpec { name: "background", kind: SpanKind::Internal, scope: &SCOPE };
 
-fn application(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
-    if fastapi::excludes(call) { Ok(None) } else { SERVER.serve(call, 1) }
+/// `Starlette.__call__`, which `FastAPI.__call__` ends in.
+pub fn application(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
+    let own = || LIBRARY.is_enabled().then_some(&SERVER);
+    match call.arg(0).and_then(|application| fastapi::server(&application)).or_else(own) {
+        Some(server) => server.serve(call, 1),
+        None => Ok(None),
+    }
 }
 
 fn route(call: &mut Call<'_>) -> HookResult {

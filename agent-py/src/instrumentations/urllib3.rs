@@ -5,14 +5,17 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use agent_core::Key;
+use agent_core::fragment::Fragment;
 use agent_core::span::{SpanKind, SpanSpec};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyMapping};
+
+use super::logging;
 
 use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span};
@@ -24,6 +27,8 @@ use crate::http::connection;
 use crate::http::excluded_urls::ExcludedUrls;
 use crate::instrumentations::{self, Instrumentation, Target};
 use crate::objects::{attribute, text};
+use crate::old_names;
+use crate::remembered::Remembered;
 use crate::suppression::{self, Of};
 use crate::wrapper::{Call, HookResult};
 
@@ -33,7 +38,7 @@ pub static LIBRARY: Instrumentation = Instrumentation {
     distribution: "urllib3",
     breaker: Breaker::new("urllib3"),
     targets: &[
-        Target::call("urllib3.connectionpool", "HTTPConnectionPool.urlopen", urlopen),
+        Target::call("urllib3.connectionpool", "HTTPConnectionPool.urlopen", urlopen).unless(tells_retries),
         Target::call("urllib3.connectionpool", "HTTPConnectionPool._make_request", make_request),
         Target::call("urllib3.connection", "HTTPConnection.endheaders", connection::endheaders),
     ],
@@ -46,6 +51,16 @@ static EXCLUDED: ExcludedUrls = ExcludedUrls::of("urllib3");
 thread_local! {
     /// A pool's address and how many attempts led to the one that it makes next: 1.26 does not tell `_make_request`.
     static NEXT: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+}
+
+/// Whether `_make_request` is told by `urlopen` how often the request was sent before.
+fn tells_retries(module: &Bound<'_, PyAny>) -> bool {
+    let py = module.py();
+    let names = attribute(module, intern!(py, "HTTPConnectionPool"))
+        .and_then(|pool| attribute(&pool, intern!(py, "_make_request")))
+        .and_then(|function| attribute(&function, intern!(py, "__code__")))
+        .and_then(|code| attribute(&code, intern!(py, "co_varnames")));
+    names.is_some_and(|names| quiet(py, names.contains(intern!(py, "retries"))) == Some(true))
 }
 
 fn urlopen(call: &mut Call<'_>) -> HookResult {
@@ -100,9 +115,13 @@ fn make_request(call: &mut Call<'_>) -> HookResult {
     if recording {
         describe(call, &span);
     }
-    span.mark(Exit::Http, http::TRANSPORT);
-    {
+    if logging::LIBRARY.is_enabled() {
+        span.mark(Exit::Http, http::TRANSPORT);
         let _entered = span.enter(in_force);
+        attempt(call, &span);
+        span.unmark();
+    } else {
+        // Nothing in there makes a span: to put it in force would cost more than all the rest of it.
         attempt(call, &span);
     }
     if recording {
@@ -113,49 +132,83 @@ fn make_request(call: &mut Call<'_>) -> HookResult {
         }
         span.finish();
     }
-    span.unmark();
     Ok(())
+}
+
+/// What the requests of a pool have in common.
+struct Pool {
+    /// The URL up to the target.
+    prefix: String,
+    /// The server.
+    place: Fragment,
+}
+
+static POOLS: Remembered<Arc<Pool>> = Remembered::new();
+
+impl Pool {
+    #[cold]
+    fn read(pool: &Bound<'_, PyAny>) -> Option<Arc<Self>> {
+        let py = pool.py();
+        let (scheme, host) = (attribute(pool, intern!(py, "scheme")), attribute(pool, intern!(py, "host")));
+        let (scheme, host) = (text(&scheme).unwrap_or("http"), text(&host)?);
+        let port = attribute(pool, intern!(py, "port")).and_then(|port| quiet(py, port.extract::<u16>()));
+        let port = port.filter(|port| Some(*port) != agent_core::redact::default_port(scheme));
+        let mut prefix = String::with_capacity(scheme.len() + host.len() + 12);
+        prefix.push_str(scheme);
+        prefix.push_str("://");
+        if host.contains(':') && !host.starts_with('[') {
+            prefix.push('[');
+            prefix.push_str(host);
+            prefix.push(']');
+        } else {
+            prefix.push_str(host);
+        }
+        if let Some(port) = port {
+            prefix.push(':');
+            prefix.push_str(http::decimal(port, &mut [0; 5]));
+        }
+        let place = Fragment::new(|span| client::describe_server(span, &prefix));
+        Some(Arc::new(Self { prefix, place }))
+    }
+}
+
+fn target<'py>(call: &Call<'py>) -> Option<Bound<'py, PyAny>> {
+    call.argument(3, intern!(call.py(), "url")).map(|target| target.to_owned())
 }
 
 /// The URL that the pool and the target of the request make up; the target alone where it is one (by a proxy).
 fn url(call: &Call<'_>) -> Option<String> {
-    let py = call.py();
-    let target = call.argument(3, intern!(py, "url")).map(|target| target.to_owned());
+    let target = target(call);
     let target = text(&target)?;
     if !target.starts_with('/') && target.contains("://") {
         return Some(target.to_owned());
     }
-    let pool = call.arg(0)?;
-    let (scheme, host) = (attribute(&pool, intern!(py, "scheme")), attribute(&pool, intern!(py, "host")));
-    let (scheme, host) = (text(&scheme).unwrap_or("http"), text(&host)?);
-    let port = attribute(&pool, intern!(py, "port")).and_then(|port| quiet(py, port.extract::<u16>()));
-    let port = port.filter(|port| Some(*port) != agent_core::redact::default_port(scheme));
-    let mut url = String::with_capacity(scheme.len() + host.len() + target.len() + 12);
-    url.push_str(scheme);
-    url.push_str("://");
-    if host.contains(':') && !host.starts_with('[') {
-        url.push('[');
-        url.push_str(host);
-        url.push(']');
-    } else {
-        url.push_str(host);
-    }
-    if let Some(port) = port {
-        url.push(':');
-        url.push_str(http::decimal(port, &mut [0; 5]));
-    }
-    if !target.starts_with('/') {
-        url.push('/');
-    }
-    url.push_str(target);
-    Some(url)
+    let slash = if target.starts_with('/') { "" } else { "/" };
+    POOLS.with(
+        &*call.arg(0)?,
+        || Pool::read(&*call.arg(0)?),
+        |pool| format!("{}{slash}{target}", pool.prefix),
+    )
 }
 
 fn describe(call: &Call<'_>, span: &Span<'_>) {
     let py = call.py();
     let method = call.argument(2, intern!(py, "method")).map(|method| method.to_owned());
+    let method = text(&method).unwrap_or_default();
     let attempts = u16::try_from(earlier_attempts(call)).unwrap_or(u16::MAX);
-    client::describe(span, text(&method).unwrap_or_default(), url(call).as_deref(), attempts);
+    let target = target(call);
+    let by_pool = match (text(&target), call.arg(0)) {
+        (Some(target), Some(pool)) if target.starts_with('/') && !old_names::http() => {
+            let set = |known: &Arc<Pool>| {
+                client::describe_target(span, method, &known.prefix, target, &known.place, attempts);
+            };
+            POOLS.with(&pool, || Pool::read(&pool), set).is_some()
+        }
+        _ => false,
+    };
+    if !by_pool {
+        client::describe(span, method, url(call).as_deref(), attempts);
+    }
     if let Some(capture) = CLIENT_REQUEST.capture()
         && let Some(headers) = call.argument(5, intern!(py, "headers"))
     {
@@ -170,7 +223,7 @@ pub fn carries() -> bool {
     !LIBRARY.breaker.is_open() && *HOOKED.get_or_init(|| instrumentations::is_applied(&LIBRARY))
 }
 
-/// Sends the request with the span's context. The span is in force.
+/// Sends the request with the span's context.
 fn attempt<'py>(call: &mut Call<'py>, span: &Span<'py>) {
     let py = call.py();
     let connection = call.argument(1, intern!(py, "conn")).map(|connection| connection.to_owned());

@@ -10,7 +10,7 @@ use super::asgi;
 use crate::breaker::Breaker;
 use crate::http::excluded_urls::ExcludedUrls;
 use crate::http::{server, wsgi};
-use crate::instrumentations::{Hook, Instrumentation, Target};
+use crate::instrumentations::{Instrumentation, Target};
 use crate::wrapper::{self, Call, Flight, HookResult};
 
 /// The library.
@@ -21,12 +21,7 @@ pub static LIBRARY: Instrumentation = Instrumentation {
     targets: &[
         Target::call("gunicorn.app.base", "BaseApplication.wsgi", found),
         // Older releases have none.
-        Target {
-            module: "hypercorn.app_wrappers",
-            attribute: "WSGIWrapper.__init__",
-            hook: Hook::Call(wrapper_made),
-            optional: true,
-        },
+        Target::call("hypercorn.app_wrappers", "WSGIWrapper.__init__", wrapper_made).optional(),
     ],
 };
 

@@ -188,6 +188,8 @@ struct Ticket {
     flight: Option<Box<dyn Flight>>,
     span: Option<StoredSpan>,
     previous: Option<StoredSpan>,
+    /// What the span was put in force with, or null.
+    token: *mut ffi::PyObject,
     breaker: &'static Breaker,
 }
 
@@ -208,6 +210,7 @@ impl Ticket {
             (&raw mut (*this).flight).write(Some(flight));
             (&raw mut (*this).span).write(None);
             (&raw mut (*this).previous).write(None);
+            (&raw mut (*this).token).write(ptr::null_mut());
             (&raw mut (*this).breaker).write(breaker);
             (*this).inner = inner.clone().into_ptr();
             Ok(Bound::from_owned_ptr(py, object))
@@ -231,7 +234,7 @@ impl Ticket {
                 let span = flight.start(py)?;
                 (*this).flight = Some(flight);
                 if let Some(span) = span {
-                    current::set(py, Some(&span.get(py)));
+                    (*this).token = current::put(py, &span.get(py));
                     (*this).span = Some(span);
                     (*this).previous = previous.map(Span::store);
                 }
@@ -250,8 +253,10 @@ impl Ticket {
             let previous = (*this).previous.take();
             let span = span.map(|span| span.get(py));
             if let Some(span) = &span {
-                outcome::leave(py, span, previous.map(|previous| previous.get(py)).as_ref());
+                let previous = previous.map(|previous| previous.get(py));
+                outcome::leave(py, span, (*this).token, previous.as_ref());
             }
+            clear_field(&raw mut (*this).token);
             if let Some(mut flight) = flight {
                 guarded((*this).breaker, || flight.finish(py, span.as_ref(), outcome));
             }
@@ -302,7 +307,10 @@ fn cut_traceback(error: &Bound<'_, PyAny>) {
 
 unsafe extern "C" fn traverse(this: *mut ffi::PyObject, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
     // SAFETY: the collector's slot: a ticket, whose fields are null or live.
-    unsafe { visit_all(&[(*this.cast::<Ticket>()).inner, ffi::Py_TYPE(this).cast()], visit, arg) }
+    unsafe {
+        let ticket: *mut Ticket = this.cast();
+        visit_all(&[(*ticket).inner, (*ticket).token, ffi::Py_TYPE(this).cast()], visit, arg)
+    }
 }
 
 unsafe extern "C" fn clear(this: *mut ffi::PyObject) -> c_int {
@@ -310,6 +318,7 @@ unsafe extern "C" fn clear(this: *mut ffi::PyObject) -> c_int {
     // SAFETY: the collector's slot: attached, a ticket. What was never awaited is closed, so that it does not warn: the
     // driver does. An exception that is pending while we are thrown away stays as it is.
     unsafe {
+        clear_field(&raw mut (*this).token);
         let inner = ptr::replace(&raw mut (*this).inner, ptr::null_mut());
         if !inner.is_null() {
             let py = Python::assume_attached();

@@ -1,6 +1,7 @@
 //! How what a span stands for ended, and what is in force after it.
 
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration, PySystemExit};
+use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
@@ -35,16 +36,21 @@ pub fn record(span: &Span<'_>, error: &Bound<'_, PyAny>) {
     });
 }
 
-/// Puts `previous` in force again after a span that lived across suspensions. Where another context runs now, which
-/// never had this span in force, nothing is changed.
-pub fn leave(py: Python<'_>, span: &Span<'_>, previous: Option<&Span<'_>>) {
+/// Puts `previous` in force again after a span that lived across suspensions, by the token that it was put in force
+/// with where that holds. Where another context runs now, which never had this span in force, nothing is changed.
+///
+/// # Safety
+/// `token` is alive, or null; no exception is pending.
+pub unsafe fn leave(py: Python<'_>, span: &Span<'_>, token: *mut ffi::PyObject, previous: Option<&Span<'_>>) {
     let Some(now) = current::current(py) else { return };
     // A child may have been left in force by a generator that was dropped half-way.
     let is_child = || {
         let own = span.with(|span| span.span_id);
         own.is_some() && now.with(|now| now.parent_span_id) == own
     };
-    if now.is(span) || is_child() {
+    // SAFETY: by this function's contract.
+    let left = now.is(span) && unsafe { current::reset(py, token) };
+    if !left && (now.is(span) || is_child()) {
         current::set(py, previous);
     }
 }
