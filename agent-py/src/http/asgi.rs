@@ -239,6 +239,7 @@ impl<'py> Scope<'_, 'py> {
         };
         let request = Request {
             method: text(&method),
+            path: text(&path),
             query: query.map(|query| Text::Bytes(query.as_bytes())),
             version: text(&version),
             peer: text(&peer),

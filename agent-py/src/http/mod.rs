@@ -12,9 +12,10 @@ pub mod server;
 pub mod wsgi;
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use agent_core::context::{Carried, RemoteContext};
+use agent_core::fragment::Fragment;
 use agent_core::propagation::w3c;
 use agent_core::semconv;
 use agent_core::span::ActiveSpan;
@@ -39,6 +40,8 @@ pub struct Method<'a> {
     pub name: &'a str,
     /// The same, where it is one of the known methods.
     known: Option<&'static str>,
+    /// Where it stands among them.
+    place: Option<usize>,
     original: Option<&'a str>,
 }
 
@@ -48,21 +51,34 @@ impl<'a> Method<'a> {
     #[inline]
     pub fn of(text: &'a str) -> Self {
         let http = &settings::get().http;
-        if let Some(known) = http.known_methods.iter().find(|known| *known == text) {
-            return Self { name: text, known: Some(known), original: None };
+        if let Some(place) = http.known_methods.iter().position(|known| known == text) {
+            let known = Some(&*http.known_methods[place]);
+            return Self { name: text, known, place: Some(place), original: None };
         }
+        let other = Self { name: text, known: None, place: None, original: None };
         if http.capture_all_methods {
-            return Self { name: text, known: None, original: None };
+            return other;
         }
         match http.known_methods.iter().find(|known| known.eq_ignore_ascii_case(text)) {
-            Some(known) => Self { name: known, known: Some(known), original: Some(text) },
-            None => Self { name: "_OTHER", known: None, original: Some(text) },
+            Some(known) => Self { name: known, known: Some(known), original: Some(text), ..other },
+            None => Self { name: "_OTHER", original: Some(text), ..other },
         }
     }
 
     /// Names the span by the method alone and sets the attributes.
     #[inline]
     pub fn set(&self, span: &mut ActiveSpan) {
+        static KNOWN: [OnceLock<Fragment>; 16] = [const { OnceLock::new() }; 16];
+        if let (Some(known), None) = (self.known, self.original)
+            && let Some(place) = self.place.and_then(|place| KNOWN.get(place))
+        {
+            span.static_name(known);
+            return span.append(place.get_or_init(|| Fragment::new(|span| self.describe(span))));
+        }
+        self.describe(span);
+    }
+
+    fn describe(&self, span: &mut ActiveSpan) {
         match (self.known, self.original) {
             (Some(known), _) => span.static_name(known),
             (None, Some(_)) => span.static_name("HTTP"),
@@ -81,6 +97,16 @@ impl<'a> Method<'a> {
 /// Sets the status code and what follows from it. A client's error begins at 400, a server's at 500.
 #[inline]
 pub fn set_status_code(span: &mut ActiveSpan, code: u16, error_from: u16) {
+    static GOOD: [OnceLock<Fragment>; 300] = [const { OnceLock::new() }; 300];
+    if code < error_from
+        && let Some(good) = GOOD.get(usize::from(code).wrapping_sub(100))
+    {
+        return span.append(good.get_or_init(|| Fragment::new(|span| describe_status(span, code, u16::MAX))));
+    }
+    describe_status(span, code, error_from);
+}
+
+fn describe_status(span: &mut ActiveSpan, code: u16, error_from: u16) {
     span.int(&semconv::HTTP_RESPONSE_STATUS_CODE, i64::from(code));
     if old_names::http() {
         span.int(&old_names::HTTP_STATUS_CODE, i64::from(code));

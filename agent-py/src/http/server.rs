@@ -3,8 +3,10 @@
 //! A request is described from texts that are borrowed from wherever its server keeps them; nothing of it is parsed by
 //! what can raise.
 
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
+use agent_core::fragment::Fragment;
 use agent_core::redact;
 use agent_core::semconv;
 use agent_core::span::{ActiveSpan, Parent, SpanKind, SpanSpec};
@@ -66,6 +68,8 @@ impl Text<'_> {
 pub struct Request<'a> {
     /// The method as it was sent.
     pub method: Option<&'a str>,
+    /// The decoded path, where it is at hand as a text.
+    pub path: Option<&'a str>,
     /// The query without its question mark.
     pub query: Option<Text<'a>>,
     /// `1.1` or `HTTP/1.1`.
@@ -99,16 +103,19 @@ impl Request<'_> {
         if let Some(method) = self.method.map(Method::of) {
             method.set(span);
         }
-        span.str_with(&semconv::URL_PATH, &path);
+        match self.path {
+            Some(text) if !text.is_empty() => span.str(&semconv::URL_PATH, text),
+            _ => span.str_with(&semconv::URL_PATH, &path),
+        }
         let query = self.query.filter(|query| !query.is_empty());
         if let Some(query) = query {
             span.str_with(&semconv::URL_QUERY, |out| query.append_query(out));
         }
         let peer = self.peer.filter(|peer| !peer.is_empty());
-        self.describe_origin(span, peer);
-        if let Some(version) = self.version {
-            span.str(&semconv::NETWORK_PROTOCOL_VERSION, http::protocol_version(version));
+        if !self.is_known_origin(span) {
+            self.describe_origin(span);
         }
+        self.describe_client(span, peer);
         if let Some(peer) = peer {
             span.str(&semconv::NETWORK_PEER_ADDRESS, peer);
             if let Some(port) = self.peer_port {
@@ -123,9 +130,41 @@ impl Request<'_> {
         }
     }
 
-    /// Scheme, host and client as the first proxy saw them, else as the server did (HTTP semantic conventions,
-    /// "Setting `server.address` and `server.port` attributes").
-    fn describe_origin(&self, span: &mut ActiveSpan, peer: Option<&str>) {
+    /// Sets what [`Self::describe_origin`] has set before, of the server that nearly all requests name.
+    #[inline]
+    fn is_known_origin(&self, span: &mut ActiveSpan) -> bool {
+        let (Some(scheme), Some(host), Some(version)) = (self.scheme, self.host, self.version) else {
+            return false;
+        };
+        let by_proxy =
+            self.forwarded.is_some() || self.forwarded_host.is_some() || self.forwarded_proto.is_some();
+        if by_proxy || host.is_empty() || host.len() > Origin::LONGEST {
+            return false;
+        }
+        let Ok(mut known) = ORIGINS.try_lock() else { return false };
+        let last = host.as_bytes()[host.len() - 1];
+        let place = &mut known[(host.len() + usize::from(last)) % ORIGINS_KEPT];
+        if let Some(origin) = place.as_ref().filter(|origin| origin.is(scheme, host, version))
+            && let Some(fragment) = &origin.fragment
+        {
+            span.append(fragment);
+            return true;
+        }
+        self.learn(place, scheme, host, version);
+        false
+    }
+
+    /// Written down when it is named twice in a row: who sends another name each time is not kept.
+    #[cold]
+    fn learn(&self, place: &mut Option<Origin>, scheme: &str, host: &str, version: &str) {
+        let again = place.as_ref().is_some_and(|origin| origin.is(scheme, host, version));
+        let fragment = again.then(|| Fragment::new(|span| self.describe_origin(span)));
+        *place = Some(Origin { scheme: scheme.into(), host: host.into(), version: version.into(), fragment });
+    }
+
+    /// Scheme and host as the first proxy saw them, else as the server did (HTTP semantic conventions, "Setting
+    /// `server.address` and `server.port` attributes"), and the protocol's version.
+    fn describe_origin(&self, span: &mut ActiveSpan) {
         let proto = self
             .forwarded
             .and_then(|header| http::forwarded(header, "proto"))
@@ -161,6 +200,13 @@ impl Request<'_> {
                 }
             }
         }
+        if let Some(version) = self.version {
+            span.str(&semconv::NETWORK_PROTOCOL_VERSION, http::protocol_version(version));
+        }
+    }
+
+    /// The client as the first proxy saw it, else the peer.
+    fn describe_client(&self, span: &mut ActiveSpan, peer: Option<&str>) {
         let client = self
             .forwarded
             .and_then(|header| http::forwarded(header, "for"))
@@ -201,6 +247,29 @@ impl Request<'_> {
         if let Some(agent) = self.agent {
             span.str_with(&old_names::HTTP_USER_AGENT, |out| agent.append(out));
         }
+    }
+}
+
+/// A server as requests name it, with what spans show of it.
+struct Origin {
+    scheme: Box<str>,
+    host: Box<str>,
+    version: Box<str>,
+    fragment: Option<Fragment>,
+}
+
+const ORIGINS_KEPT: usize = 16;
+
+/// By the `Host` header.
+static ORIGINS: Mutex<[Option<Origin>; ORIGINS_KEPT]> = Mutex::new([const { None }; ORIGINS_KEPT]);
+
+impl Origin {
+    /// Of a longer name nothing is kept.
+    const LONGEST: usize = 128;
+
+    #[inline]
+    fn is(&self, scheme: &str, host: &str, version: &str) -> bool {
+        *self.host == *host && *self.scheme == *scheme && *self.version == *version
     }
 }
 

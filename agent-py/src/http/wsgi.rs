@@ -128,6 +128,7 @@ impl<'py> Environ<'_, 'py> {
         let server = if host.is_none() { values.text(SERVER_NAME) } else { None };
         let request = Request {
             method: values.text(METHOD),
+            path: None,
             query: values.text(QUERY).map(Text::Latin1),
             version: values.text(PROTOCOL),
             peer: values.text(PEER),
@@ -181,13 +182,14 @@ const NAMES: [&str; 16] = [
     "REMOTE_PORT",
     "HTTP_USER_AGENT",
     "HTTP_HOST",
-    "SERVER_NAME",
-    "SERVER_PORT",
     "wsgi.url_scheme",
     "HTTP_FORWARDED",
     "HTTP_X_FORWARDED_FOR",
     "HTTP_X_FORWARDED_HOST",
     "HTTP_X_FORWARDED_PROTO",
+    // Where there is no host.
+    "SERVER_NAME",
+    "SERVER_PORT",
 ];
 const METHOD: usize = 0;
 const SCRIPT: usize = 1;
@@ -198,13 +200,13 @@ const PEER: usize = 5;
 const PEER_PORT: usize = 6;
 const USER_AGENT: usize = 7;
 const HOST: usize = 8;
-const SERVER_NAME: usize = 9;
-const SERVER_PORT: usize = 10;
-const SCHEME: usize = 11;
-const FORWARDED: usize = 12;
-const FORWARDED_FOR: usize = 13;
-const FORWARDED_HOST: usize = 14;
-const FORWARDED_PROTO: usize = 15;
+const SCHEME: usize = 9;
+const FORWARDED: usize = 10;
+const FORWARDED_FOR: usize = 11;
+const FORWARDED_HOST: usize = 12;
+const FORWARDED_PROTO: usize = 13;
+const SERVER_NAME: usize = 14;
+const SERVER_PORT: usize = 15;
 
 /// These, read in one loop: little code, which is what a request's description costs.
 struct Values<'py>([Option<Bound<'py, PyString>>; NAMES.len()]);
@@ -215,8 +217,11 @@ impl<'py> Values<'py> {
         let py = environ.py();
         let keys = KEYS.get_or_init(py, || NAMES.map(|name| PyString::intern(py, name).unbind()));
         let mut values = Self([const { None }; NAMES.len()]);
-        for (value, key) in values.0.iter_mut().zip(keys) {
-            *value = Environ(environ).get(key.bind(py));
+        for (at, key) in keys.iter().enumerate() {
+            if at == SERVER_NAME && values.text(HOST).is_some_and(|host| !host.is_empty()) {
+                break;
+            }
+            values.0[at] = Environ(environ).get(key.bind(py));
         }
         values
     }

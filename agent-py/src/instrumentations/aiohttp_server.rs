@@ -242,6 +242,7 @@ fn describe(
     let (path, query) = path_and_query(&target);
     let request = Request {
         method: text(&method),
+        path: Some(path),
         query: Some(Text::Bytes(query.as_bytes())),
         version: version.as_ref().and_then(version_of),
         peer: text(&address),
