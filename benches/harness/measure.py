@@ -115,7 +115,8 @@ def interleave(
         try:
             for key in order.sample(list(units), len(units)):
                 variant, environment = units[key]
-                alive[key] = Unit(variant, name, environment)
+                # One seed for all of a round: where objects lie is worth some per cent, to bare as well.
+                alive[key] = Unit(variant, name, environment | {"PYTHONHASHSEED": str(round_)})
             ratios: dict[str, list[tuple[float, float, float]]] = {key: [] for key in units}
             for pair in range(pairs):
                 turn = [key for key in units if pair % 4 == 0 or key.split()[0] not in ("otel", "ddtrace")]

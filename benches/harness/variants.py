@@ -39,10 +39,9 @@ class Variant:
         """A clean environment: nothing of the caller's OTEL_*, DD_*, REMORA_* or PYTHON* gets in.
 
         Traces alone, OTLP over HTTP without compression: the peers' metrics, logs and self-telemetry are
-        switched off in their favour. Hash seeds are fixed, so that rounds differ in less. Every variant gets
-        as many variables, bare too: requests reads the whole environment in each call, and one variable
-        more costs it as much as the limit allows for. The other agents' go under names that nobody reads:
-        ddtrace listens to OTEL_* as well, and would export OTLP.
+        switched off in their favour. Every variant gets as many variables, bare too: requests reads the whole
+        environment in each call, and one variable more costs it as much as the limit allows for. The other
+        agents' go under names that nobody reads: ddtrace listens to OTEL_* as well, and would export OTLP.
         """
         kept = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
         kept |= {
