@@ -84,35 +84,45 @@ def blocks(text: str) -> Iterator[str]:
             yield function
 
 
+def count(python: Path, raw: Path, sink: str) -> None:
+    """Runs what the table runs, with a wheel for this interpreter that counts into `raw`."""
+    build(python, raw)
+    # What procedural macros counted while it was built.
+    shutil.rmtree(raw, ignore_errors=True)
+    raw.mkdir()
+    found = {libraries: venv("remora", libraries, python) for libraries in ("core", "more")}
+    done = set()
+    for row in rows.CORE + rows.MORE:
+        variant = Variant("remora", found[getattr(row, "libraries", "core")], sink)
+        if isinstance(row, Loop) and row.unit not in done:
+            done.add(row.unit)
+            loops(row, variant, raw)
+        elif isinstance(row, Served):
+            served(row, variant, raw)
+        else:
+            continue
+        print(f"benches/train: {python.name}: {row.key}", file=sys.stderr, flush=True)
+
+
 def main() -> int:
-    """0: the profile is written, and `dist/` holds a wheel made with it."""
+    """0: the profile is written, and `dist/` holds wheels made with it."""
     parser = argparse.ArgumentParser(prog="benches/train", description=__doc__)
-    parser.parse_args()
-    python = Path(sys.executable).resolve()
+    parser.add_argument(
+        "pythons", nargs="*", metavar="PYTHON",
+        help="interpreters to run (this one); reference counts differ before and from 3.12 on, and with them"
+        " most of our functions: name one of each",
+    )  # fmt: skip
+    names = parser.parse_args().pythons or [sys.executable]
+    pythons = [Path(shutil.which(name) or name).resolve() for name in names]
     llvm_profdata = tool()
     with contextlib.ExitStack() as stack:
-        # Also after a failure: no wheel that counts is left in dist/.
-        stack.callback(build, python, None)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="remora-train-")))
-        raw = folder / "raw"
-        build(python, raw)
-        # What procedural macros counted while it was built.
-        shutil.rmtree(raw, ignore_errors=True)
-        raw.mkdir()
         sink = stack.enter_context(servers.sink())
-        found = {libraries: venv("remora", libraries, python) for libraries in ("core", "more")}
-        done = set()
-        for row in rows.CORE + rows.MORE:
-            variant = Variant("remora", found[getattr(row, "libraries", "core")], sink)
-            if isinstance(row, Loop) and row.unit not in done:
-                done.add(row.unit)
-                loops(row, variant, raw)
-            elif isinstance(row, Served):
-                served(row, variant, raw)
-            else:
-                continue
-            print(f"benches/train: {row.key}", file=sys.stderr, flush=True)
-        files = sorted(raw.glob("*.profraw"))
+        for at, python in enumerate(pythons):
+            # Also after a failure: no wheel that counts is left in dist/.
+            stack.callback(build, python, None)
+            count(python, folder / f"raw{at}", sink)
+        files = sorted(folder.glob("raw*/*.profraw"))
         text, merged = folder / "text", folder / "merged"
         subprocess.run([llvm_profdata, "merge", "--text", "-sparse", "-o", text, *files], check=True)
         text.write_text("\n\n".join(blocks(text.read_text())) + "\n")
