@@ -170,3 +170,29 @@ show(call(app, "/sub/ask", headers=origin, without=["asgi"]))
     clients = children(result.spans, outer)
     assert [span.kind for span in clients] == ["client"] * 3
     assert [span.parent_id for span in inner] == [span.span_id for span in clients]
+
+
+def test_flask_inside_starlette_hangs_below_the_request_that_both_serve(program: Run) -> None:
+    code = (
+        STARLETTE
+        + """
+import warnings
+import flask
+warnings.simplefilter("ignore")
+from starlette.middleware.wsgi import WSGIMiddleware
+legacy = flask.Flask("legacy")
+@legacy.get("/items/<item>")
+def view(item):
+    return item
+app = Starlette(routes=[Mount("/legacy", WSGIMiddleware(legacy))])
+parent = (b"traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01")
+show(call(app, "/legacy/items/7", headers=[parent]), call(app, "/legacy/items/7"))
+"""
+    )
+    result = program(code)
+    assert result.shown == [[[200], [200]]]
+    outer = [span for span in servers(result) if span.scope == "remora.starlette"]
+    assert [span.parent_id for span in outer] == ["b" * 16, None]
+    for span in outer:
+        [inner] = children(result.spans, span)
+        assert (inner.scope, inner.name) == ("remora.flask", "GET /legacy/items/<item>")

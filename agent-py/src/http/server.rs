@@ -287,7 +287,8 @@ pub fn is_serving(span: &Span<'_>) -> bool {
 }
 
 /// Starts a request's span, below the caller's or, where the request names none, below the open span in force (a test
-/// client, an application called by another one). `subject` tells one request from another, until
+/// client, an application called by another one); below that too where it has the same caller: an application inside
+/// another one, with the same request in another form. `subject` tells one request from another, until
 /// [`answered`].
 #[inline]
 pub fn start<'py>(
@@ -299,8 +300,12 @@ pub fn start<'py>(
 ) -> Option<Span<'py>> {
     // A span that has ended is one that this thread or task was started under: not what caused the request.
     let is_open = |span: &ActiveSpan| span.is_recording() || !span.is_sampled();
-    let local =
-        in_force.filter(|span| incoming.remote.is_none() && span.with(|span| is_open(span)) == Some(true));
+    let has_caller = |span: &ActiveSpan| match &incoming.remote {
+        Some(remote) => span.trace_id == remote.trace_id && span.parent_span_id == remote.span_id,
+        None => true,
+    };
+    let is_parent = |span: &ActiveSpan| has_caller(span) && is_open(span);
+    let local = in_force.filter(|span| span.with(|span| is_parent(span)) == Some(true));
     let span = match local {
         Some(parent) => current::start(py, spec, &Some(parent.clone()))?,
         None => current::start_with(py, spec, incoming.parent())?,
