@@ -47,10 +47,11 @@ pub fn suppressed(py: Python<'_>, of: Of) -> bool {
 
 #[inline]
 fn in_force(py: Python<'_>, of: Of) -> bool {
+    let context = VARIABLE.get(py).and_then(|variable| variable_value(variable.bind(py)));
     // Mostly nothing is set.
-    let nothing = VARIABLE.get(py).and_then(|variable| variable_value(variable.bind(py)));
-    !nothing.is_some_and(|context| context.cast::<PyDict>().is_ok_and(|context| context.is_empty()))
-        && asked(py, of).unwrap_or(false)
+    let is_empty =
+        context.is_some_and(|context| context.cast::<PyDict>().is_ok_and(|context| context.is_empty()));
+    !is_empty && asked(py, of).unwrap_or(false)
 }
 
 #[cold]

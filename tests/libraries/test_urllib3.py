@@ -480,3 +480,21 @@ def test_spans_follow_into_threads(program: Run) -> None:
     result = program(code)
     assert result.shown == [[200] * 8]
     assert len(children(result.spans, one(result.spans, kind="server"))) == 8
+
+
+def test_a_pool_whose_host_holds_credentials_does_not_show_them(program: Run) -> None:
+    code = """
+import urllib3
+pool = urllib3.HTTPConnectionPool("user:s3cr3t@127.0.0.1", 9, retries=False, timeout=1)
+try:
+    pool.request("GET", "/x?sig=s3cr3t")
+except Exception as error:
+    show(type(error).__module__.split(".")[0])
+"""
+    result = program(code)
+    assert result.shown == ["urllib3"]
+    [span] = result.spans
+    # Such a host is none: what is shown of it is as odd, but no secret.
+    assert span["url.full"].startswith("http://REDACTED:REDACTED@127.0.0.1")
+    assert span["url.full"].endswith(":9/x?sig=REDACTED")
+    assert "s3cr3t" not in str(span.attributes)

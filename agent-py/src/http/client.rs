@@ -34,12 +34,12 @@ pub fn describe(span: &Span<'_>, method: &str, url: Option<&str>, resends: u16) 
     });
 }
 
-/// As [`describe`], of a URL that is `prefix` (scheme and authority, without credentials) and `target`, for a server
-/// that is described already. Not where the old names are wanted.
+/// As [`describe`], of a URL that is `prefix` (scheme and authority, redacted) and `target`, for a server that is
+/// described already. Not where the old names are wanted.
 pub fn describe_target(
     span: &Span<'_>,
     method: &str,
-    prefix: &str,
+    prefix: &[u8],
     target: &str,
     server: &Fragment,
     resends: u16,
@@ -48,7 +48,7 @@ pub fn describe_target(
     span.with(|span| {
         Method::of(method).set(span);
         span.str_with(&semconv::URL_FULL, |out| {
-            out.extend_from_slice(prefix.as_bytes());
+            out.extend_from_slice(prefix);
             redact::url_target(target.as_bytes(), out);
         });
         span.append(server);
@@ -59,7 +59,11 @@ pub fn describe_target(
 pub fn describe_server(span: &mut ActiveSpan, url: &str) {
     let parts = redact::split_url(url);
     if let Some(path) = socket_path(parts.host) {
-        return span.str(&semconv::SERVER_ADDRESS, &path);
+        span.str(&semconv::SERVER_ADDRESS, &path);
+        if old_names::http() {
+            span.str(&old_names::NET_PEER_NAME, &path);
+        }
+        return;
     }
     if parts.host.is_empty() {
         return;

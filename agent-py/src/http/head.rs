@@ -6,17 +6,26 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::current::Span;
+use crate::ffi::quiet;
 use crate::http;
+use crate::wrapper::Call;
 
 const END: &[u8] = b"\r\n\r\n";
 
+/// Writes the span's context into the head that a call has returned.
+pub fn write(call: &mut Call<'_>, span: &Span<'_>) {
+    let py = call.py();
+    if let Some(made) = call.result()
+        && let Ok(head) = made.cast_exact::<PyBytes>()
+        && let Some(head) = quiet(py, with_context(py, span, head.as_bytes())).flatten()
+    {
+        call.replace_result(head.into_any());
+    }
+}
+
 /// The head with the span's context in it, in the place of what stands there under these names; `None` where it is no
 /// whole head.
-pub fn with_context<'py>(
-    py: Python<'py>,
-    span: &Span<'_>,
-    head: &[u8],
-) -> PyResult<Option<Bound<'py, PyBytes>>> {
+fn with_context<'py>(py: Python<'py>, span: &Span<'_>, head: &[u8]) -> PyResult<Option<Bound<'py, PyBytes>>> {
     if !head.ends_with(END) {
         return Ok(None);
     }

@@ -13,7 +13,7 @@ use agent_core::Key;
 use agent_core::span::{SpanKind, SpanSpec};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyAny, PyBytes, PyTuple};
+use pyo3::types::{PyAny, PyTuple};
 
 use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span, StoredSpan};
@@ -219,12 +219,8 @@ fn serialize(call: &mut Call<'_>) -> HookResult {
     let asks = text(&line).is_some_and(|line| !line.starts_with("HTTP/") && !line.starts_with("CONNECT "));
     let span = asks.then(|| waiting(py)).flatten();
     call.proceed();
-    if let Some(span) = span
-        && let Some(made) = call.result()
-        && let Ok(head) = made.cast_exact::<PyBytes>()
-        && let Some(head) = quiet(py, head::with_context(py, &span, head.as_bytes())).flatten()
-    {
-        call.replace_result(head.into_any());
+    if let Some(span) = span {
+        head::write(call, &span);
     }
     Ok(())
 }

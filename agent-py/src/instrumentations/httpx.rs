@@ -131,11 +131,8 @@ fn send_event(call: &mut Call<'_>) -> HookResult {
     call.proceed();
     if let Some(span) = span
         && span.note().pending.swap(false, Ordering::Relaxed)
-        && let Some(made) = call.result()
-        && let Ok(head) = made.cast_exact::<PyBytes>()
-        && let Some(head) = quiet(py, head::with_context(py, &span, head.as_bytes())).flatten()
     {
-        call.replace_result(head.into_any());
+        head::write(call, &span);
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use agent_core::Key;
 use agent_core::fragment::Fragment;
+use agent_core::redact;
 use agent_core::span::{SpanKind, SpanSpec};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -139,6 +140,8 @@ fn make_request(call: &mut Call<'_>) -> HookResult {
 struct Pool {
     /// The URL up to the target.
     prefix: String,
+    /// The same as it may be shown.
+    shown: Vec<u8>,
     /// The server.
     place: Fragment,
 }
@@ -152,7 +155,7 @@ impl Pool {
         let (scheme, host) = (attribute(pool, intern!(py, "scheme")), attribute(pool, intern!(py, "host")));
         let (scheme, host) = (text(&scheme).unwrap_or("http"), text(&host)?);
         let port = attribute(pool, intern!(py, "port")).and_then(|port| quiet(py, port.extract::<u16>()));
-        let port = port.filter(|port| Some(*port) != agent_core::redact::default_port(scheme));
+        let port = port.filter(|port| Some(*port) != redact::default_port(scheme));
         let mut prefix = String::with_capacity(scheme.len() + host.len() + 12);
         prefix.push_str(scheme);
         prefix.push_str("://");
@@ -168,7 +171,9 @@ impl Pool {
             prefix.push_str(http::decimal(port, &mut [0; 5]));
         }
         let place = Fragment::new(|span| client::describe_server(span, &prefix));
-        Some(Arc::new(Self { prefix, place }))
+        let mut shown = Vec::new();
+        redact::url_full(&prefix, &mut shown);
+        Some(Arc::new(Self { prefix, shown, place }))
     }
 }
 
@@ -200,7 +205,7 @@ fn describe(call: &Call<'_>, span: &Span<'_>) {
     let by_pool = match (text(&target), call.arg(0)) {
         (Some(target), Some(pool)) if target.starts_with('/') && !old_names::http() => {
             let set = |known: &Arc<Pool>| {
-                client::describe_target(span, method, &known.prefix, target, &known.place, attempts);
+                client::describe_target(span, method, &known.shown, target, &known.place, attempts);
             };
             POOLS.with(&pool, || Pool::read(&pool), set).is_some()
         }
