@@ -65,7 +65,7 @@ bench: ## remora, its peers and bare Python in one run
 	@[ -x .venv/bin/remora ] || $(MAKE) --no-print-directory build
 	@benches/run
 
-train: ## the profile that the wheel is compiled with, anew (after changes of what runs in every request)
+train: pythons ## the profile that the wheel is compiled with, anew (after changes of what runs in every request)
 	@benches/train
 
 demo: build ## two services, one trace, no Collector: prints the waterfalls; files in demo-out/

@@ -19,7 +19,7 @@ from pathlib import Path
 from . import rows, servers, wrk
 from .kinds import Loop, Served
 from .variants import UNSAMPLED, Variant
-from .venvs import TREE, venv
+from .venvs import CACHE, TREE, venv
 
 PROFILE = TREE / "agent-py" / "profile"
 ITERATIONS = 400
@@ -104,15 +104,22 @@ def count(python: Path, raw: Path, sink: str) -> None:
         print(f"benches/train: {python.name}: {row.key}", file=sys.stderr, flush=True)
 
 
+def interpreters() -> list[str]:
+    """One that counts references as before 3.12 and one as since, of those that `.ci/pythons` found."""
+    found = CACHE / "pythons.txt"
+    known = dict(line.split(maxsplit=1) for line in found.read_text().splitlines()) if found.exists() else {}
+    return [known[version] for version in ("3.11", "3.13") if version in known] or [sys.executable]
+
+
 def main() -> int:
     """0: the profile is written, and `dist/` holds wheels made with it."""
     parser = argparse.ArgumentParser(prog="benches/train", description=__doc__)
     parser.add_argument(
         "pythons", nargs="*", metavar="PYTHON",
-        help="interpreters to run (this one); reference counts differ before and from 3.12 on, and with them"
-        " most of our functions: name one of each",
+        help="interpreters to run (3.11 and 3.13); reference counts differ before and from 3.12 on, and with"
+        " them most of our functions: name one of each",
     )  # fmt: skip
-    names = parser.parse_args().pythons or [sys.executable]
+    names = parser.parse_args().pythons or interpreters()
     pythons = [Path(shutil.which(name) or name).resolve() for name in names]
     llvm_profdata = tool()
     with contextlib.ExitStack() as stack:
