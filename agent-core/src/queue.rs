@@ -12,6 +12,7 @@
 
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -83,6 +84,9 @@ pub struct QueueOptions {
 const CHUNK_SPANS: usize = 64;
 /// Bytes of records after which a chunk goes, full or not.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// Chunks that are used again: as many as are on their way at some thousand spans a second. What is needed beyond that
+/// comes from the heap and goes back to it.
+const REUSED: usize = 32;
 
 /// One generation's queue. Lives as long as the process: a fork leaks its parent's.
 pub struct Queue {
@@ -101,6 +105,14 @@ pub struct Queue {
     /// Spans that came without a slot.
     stray: AtomicU64,
     doze: Doze,
+    /// Empty chunks, the last used at the end: its pages are still warm.
+    spare: Mutex<Spare>,
+}
+
+struct Spare {
+    chunks: Vec<Chunk>,
+    /// How many more may be made.
+    left: usize,
 }
 
 impl std::fmt::Debug for Queue {
@@ -144,6 +156,7 @@ impl Queue {
             record_bytes: AtomicUsize::new(0),
             stray: AtomicU64::new(0),
             doze: Doze::new(),
+            spare: Mutex::new(Spare { chunks: Vec::new(), left: REUSED }),
         }))
     }
 
@@ -172,7 +185,19 @@ impl Queue {
 
     #[cold]
     fn new_chunk(&self) -> Box<Chunk> {
-        Box::new(Chunk::with_room(self.chunk_spans, self.record_bytes.load(Ordering::Relaxed)))
+        let reused = self.spare.try_lock().ok().and_then(|mut spare| {
+            let kept = spare.chunks.pop();
+            if kept.is_none() && spare.left > 0 {
+                spare.left -= 1;
+                return Some(Chunk::apart());
+            }
+            kept
+        });
+        Box::new(
+            reused.unwrap_or_else(|| {
+                Chunk::with_room(self.chunk_spans, self.record_bytes.load(Ordering::Relaxed))
+            }),
+        )
     }
 
     fn slots(&self) -> impl Iterator<Item = &'static Slot> {
@@ -202,10 +227,11 @@ impl Queue {
         let over = self.bytes.fetch_add(bytes, Ordering::AcqRel) + bytes > self.options.max_bytes;
         let queued = self.spans.fetch_add(spans, Ordering::AcqRel) + spans;
         let over = over || self.options.max_spans.is_some_and(|max| queued > max);
-        if over || self.sender.send(chunk).is_err() {
+        let refused = if over { Some(chunk) } else { self.sender.send(chunk).err().map(|error| error.0) };
+        if let Some(chunk) = refused {
             self.lose(Loss::QueueFull, spans as u64);
             self.spans.fetch_sub(spans, Ordering::AcqRel);
-            self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+            self.release(chunk);
             (self.options.wake)();
         } else if wake {
             // The one thread whose chunk reached the mark, or a multiple of it, wakes.
@@ -217,7 +243,7 @@ impl Queue {
     }
 
     /// The next handed-over chunk. Its spans count as held until [`Self::sent`] or [`Self::lost_of_held`], its
-    /// bytes until [`Self::release`].
+    /// bytes until it is given back by [`Self::release`].
     pub fn take(&self) -> Option<Chunk> {
         let chunk = self.receiver.try_recv().ok()?;
         self.held.fetch_add(chunk.len() as u64, Ordering::AcqRel);
@@ -235,9 +261,18 @@ impl Queue {
         }
     }
 
-    /// Frees the room of a chunk that was encoded: its [`Chunk::bytes`].
-    pub fn release(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+    /// Frees the room of a chunk that was encoded, or keeps it for the next spans.
+    pub fn release(&self, chunk: Chunk) {
+        self.bytes.fetch_sub(chunk.bytes(), Ordering::AcqRel);
+        if !chunk.is_apart() {
+            return;
+        }
+        // A matter of nanoseconds; who takes a chunk does not wait at all.
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        match chunk.reuse() {
+            Some(chunk) => spare.chunks.push(chunk),
+            None => spare.left += 1,
+        }
     }
 
     /// `spans` held spans were accepted by the receiver.

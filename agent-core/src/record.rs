@@ -192,7 +192,11 @@ impl Writer {
     /// Makes what stands from `start` on UTF-8 and no longer than allowed.
     #[inline]
     fn valid(&mut self, start: usize, max: usize) {
-        match std::str::from_utf8(&self.bytes[start..]) {
+        let text = &self.bytes[start..];
+        if text.is_ascii() {
+            return self.bytes.truncate(start + text.len().min(max).min(MAX_VALUE_BYTES));
+        }
+        match std::str::from_utf8(text) {
             Ok(text) => {
                 let keep = crate::limits::truncate(crate::limits::head(text, MAX_VALUE_BYTES), max).len();
                 self.bytes.truncate(start + keep);

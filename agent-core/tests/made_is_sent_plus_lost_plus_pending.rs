@@ -22,8 +22,8 @@ fn whatever_the_threads_do() {
             while !done.load(Ordering::Acquire) {
                 queue.sweep();
                 if let Some(chunk) = queue.take() {
-                    queue.release(chunk.bytes());
                     let spans = chunk.len() as u64;
+                    queue.release(chunk);
                     if spans.is_multiple_of(2) {
                         queue.sent(spans);
                         sent += spans;

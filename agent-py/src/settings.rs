@@ -28,3 +28,9 @@ pub fn get() -> &'static Settings {
     resolve(&[]);
     SETTINGS.get_or_init(|| Settings::resolve(&|_| None, &[]).0)
 }
+
+/// Whether log records say which span they were made under, so that a span that is not recorded is seen as well.
+#[inline]
+pub fn log_correlation() -> bool {
+    !get().disabled.contains("logging")
+}

@@ -23,11 +23,11 @@ impl Batch {
         self.chunks.push(chunk);
     }
 
-    /// Forgets the chunks and keeps the room.
-    pub fn clear(&mut self) {
-        self.chunks.clear();
+    /// Gives the chunks away and keeps the room.
+    pub fn drain(&mut self) -> impl Iterator<Item = Chunk> {
         self.scopes.clear();
         self.len = 0;
+        self.chunks.drain(..)
     }
 
     /// The count of spans.
@@ -38,11 +38,6 @@ impl Batch {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
-    }
-
-    /// Bytes that the chunks keep allocated, to be released in the queue.
-    pub fn bytes(&self) -> usize {
-        self.chunks.iter().map(Chunk::bytes).sum()
     }
 
     /// The scopes, in the order of their first span.

@@ -248,9 +248,9 @@ impl Worker {
         }
         queue.sweep();
         while let Some(chunk) = self.aside.take().or_else(|| queue.take()) {
-            queue.release(chunk.bytes());
             queue.lost_of_held(Loss::Exit, chunk.len() as u64);
             self.taken += chunk.len() as u64;
+            queue.release(chunk);
         }
         self.drain_to = self.taken;
         self.publish(p);
@@ -263,8 +263,7 @@ impl Worker {
             sink.ground();
             sink.outbox.rest(now);
         });
-        p.queue().release(self.batch.bytes());
-        self.batch.clear();
+        self.batch.drain().for_each(|chunk| p.queue().release(chunk));
     }
 
     fn lost(&self, p: &Pipeline) -> u64 {
@@ -372,8 +371,7 @@ impl Worker {
             sink.make_room(config.retry_max_bytes, ledger);
             sink.put(&self.batch, timeline, &mut self.number, ledger);
         }
-        queue.release(self.batch.bytes());
-        self.batch.clear();
+        self.batch.drain().for_each(|chunk| queue.release(chunk));
         self.publish(p);
         true
     }

@@ -88,11 +88,6 @@ def test_our_folder_leaves_sys_path(way, tmp_path, form):
     assert result.stdout == "True\n" + expected.stdout
 
 
-def test_pythonpath_stays_for_children(way):
-    code = "import os; print(os.environ['PYTHONPATH'])"
-    assert way.run_python(code, env={"PYTHONPATH": "/x"}).ok().stdout == f"{way.autoload}:/x\n"
-
-
 def test_the_folder_on_pythonpath_is_enough(way):
     for value in ("", "true", "True", None):
         env = {"PYTHONPATH": str(way.autoload), "REMORA_ENABLED": value}

@@ -124,6 +124,9 @@ spans = remora.status()["spans"]
 show(spans["made"], spans["sampled_out"] - before)
 """
     )
-    result = program(code, env={"OTEL_TRACES_SAMPLER": "parentbased_always_off"})
-    assert result.shown == [[[200, "1"], [200, "01"]], [0, 2]]
-    assert result.spans == []
+    # Where no trace can begin, each call is one that did not.
+    for sampler, left_out in (("parentbased_always_off", 8), ("parentbased_traceidratio", 2)):
+        env = {"OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": "0.0000000001"}
+        result = program(code, env=env)
+        assert result.shown == [[[200, "1"], [200, "01"]], [0, left_out]]
+        assert result.spans == []

@@ -457,9 +457,28 @@ spans = remora.status()["spans"]
 show(spans["made"], spans["sampled_out"])
 """
     )
-    result = program(code, env={"OTEL_TRACES_SAMPLER": "parentbased_always_off"})
-    assert result.shown == [[200, "x"], [0, 1]]
-    assert result.spans == []
+    # Where no trace can begin, each call is one that did not.
+    for sampler, left_out in (("parentbased_always_off", 3), ("parentbased_traceidratio", 1)):
+        env = {"OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": "0.0000000001"}
+        result = program(code, env=env)
+        assert result.shown == [[200, "x"], [0, left_out]]
+        assert result.spans == []
+
+
+def test_a_request_of_which_nothing_can_be_seen_has_no_span_at_all(program: Run) -> None:
+    code = (
+        APP
+        + """
+import remora
+app.get("/")(lambda: str(remora.current_trace_id()))
+show(call()[1] != "None", call(HTTP_TRACEPARENT="00-" + "1" * 32 + "-" + "2" * 16 + "-00")[1])
+show(call(HTTP_BAGGAGE="a=b")[1] != "None")
+"""
+    )
+    off = {"OTEL_TRACES_SAMPLER": "always_off"}
+    assert program(code, env=off).shown == [[False, "1" * 32], True]
+    # A log record would show it.
+    assert program(code, env={**off, "OTEL_PYTHON_LOG_CORRELATION": "true"}).shown == [[True, "1" * 32], True]
 
 
 @on_oldest_and_newest

@@ -43,7 +43,12 @@ pub struct FinishedSpan {
 pub struct Chunk {
     spans: Vec<FinishedSpan>,
     arena: Vec<u8>,
+    apart: bool,
 }
+
+/// Room of this size has pages of its own in the C library's allocator (glibc's and musl's `mmap` threshold is 128 KiB),
+/// of which only those cost memory that are written to.
+const APART_BYTES: usize = 160 * 1024;
 
 /// A span as an encoder sees it.
 #[derive(Clone, Copy, Debug)]
@@ -79,13 +84,38 @@ impl Chunk {
 
     /// Room for `spans` spans with `bytes` bytes of records in all.
     pub fn with_room(spans: usize, bytes: usize) -> Self {
-        Self { spans: Vec::with_capacity(spans), arena: Vec::with_capacity(bytes) }
+        Self { spans: Vec::with_capacity(spans), arena: Vec::with_capacity(bytes), apart: false }
+    }
+
+    /// Room that does not lie in the application's heap, to be used again and again. A chunk there, taken by one thread
+    /// and freed by another, leaves holes that the application's next large blocks are cut from, which costs it more
+    /// than the span did.
+    pub(crate) fn apart() -> Self {
+        let spans = APART_BYTES / size_of::<FinishedSpan>();
+        Self { apart: true, ..Self::with_room(spans, APART_BYTES) }
     }
 
     /// Gives back the room that is not used: a queue of many chunks with few spans is otherwise full of nothing.
     pub(crate) fn shrink(&mut self) {
-        self.spans.shrink_to_fit();
-        self.arena.shrink_to_fit();
+        if !self.apart {
+            self.spans.shrink_to_fit();
+            self.arena.shrink_to_fit();
+        }
+    }
+
+    /// Makes it empty, to be used again. `None` where it is none that was made for that, or has become too large.
+    pub(crate) fn reuse(mut self) -> Option<Self> {
+        if !self.apart || self.arena.capacity() > 2 * APART_BYTES {
+            return None;
+        }
+        self.spans.clear();
+        self.arena.clear();
+        Some(self)
+    }
+
+    /// Whether [`Self::apart`] made it.
+    pub(crate) fn is_apart(&self) -> bool {
+        self.apart
     }
 
     /// Appends a span.
@@ -114,9 +144,13 @@ impl Chunk {
         self.arena.len()
     }
 
-    /// Bytes that this chunk keeps allocated.
+    /// Bytes that this chunk keeps allocated; of pages of its own, those that it fills.
     pub fn bytes(&self) -> usize {
-        self.spans.capacity() * size_of::<FinishedSpan>() + self.arena.capacity() + size_of::<Self>()
+        let (spans, arena) = match self.apart {
+            true => (self.spans.len(), self.arena.len()),
+            false => (self.spans.capacity(), self.arena.capacity()),
+        };
+        spans * size_of::<FinishedSpan>() + arena + size_of::<Self>()
     }
 
     /// Its spans, in the order they ended.

@@ -57,8 +57,8 @@ pub fn drain(queue: &Queue) -> Vec<SpanId> {
     let mut ids = Vec::new();
     while let Some(chunk) = queue.take() {
         ids.extend(chunk.iter().map(|span| span.span.span_id));
-        queue.release(chunk.bytes());
         queue.sent(chunk.len() as u64);
+        queue.release(chunk);
     }
     ids
 }

@@ -31,7 +31,6 @@ struct Block {
     values: *mut ffi::PyObject,
     entered: bool,
     span: Option<StoredSpan>,
-    previous: Option<StoredSpan>,
     /// What it was put in force with, or null: it holds the context, until the block is left.
     token: *mut ffi::PyObject,
 }
@@ -73,7 +72,6 @@ unsafe extern "C" fn make(
         }
         let this: *mut Block = object.cast();
         (&raw mut (*this).span).write(None);
-        (&raw mut (*this).previous).write(None);
         (&raw mut (*this).token).write(ptr::null_mut());
         (*this).name = ffi::Py_NewRef(*args);
         if names > 0 {
@@ -103,7 +101,6 @@ unsafe extern "C" fn enter(object: *mut ffi::PyObject, _: *mut ffi::PyObject) ->
             }
             (*this).token = current::put(py, &span);
             (*this).span = Some(span.store());
-            (*this).previous = parent.map(Span::store);
             Ok(())
         });
         ffi::Py_NewRef(object)
@@ -149,11 +146,10 @@ unsafe extern "C" fn exit(
         let py = Python::assume_attached();
         let this: *mut Block = object.cast();
         (*this).entered = false;
-        let previous = (*this).previous.take().map(|previous| previous.get(py));
         if let Some(span) = (*this).span.take() {
             let span = span.get(py);
             wrapper::guarded(&BREAKER, || {
-                wrapper::leave(py, &span, (*this).token, previous.as_ref());
+                wrapper::leave(py, &span, (*this).token);
                 clear_field(&raw mut (*this).token);
                 if count > 1 && *args.add(1) != ffi::Py_None() {
                     wrapper::record(&span, &Borrowed::<'_, '_, PyAny>::from_ptr(py, *args.add(1)));
@@ -175,7 +171,6 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
         ffi::Py_XDECREF((*this).keys);
         ffi::Py_XDECREF((*this).values);
         ptr::drop_in_place(&raw mut (*this).span);
-        ptr::drop_in_place(&raw mut (*this).previous);
         ffi::Py_XDECREF((*this).token);
         let of = ffi::Py_TYPE(object);
         ffi::PyObject_Free(object.cast());

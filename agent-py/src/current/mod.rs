@@ -18,9 +18,10 @@ use agent_core::local;
 use agent_core::span::{ActiveSpan, Parent, SpanSpec};
 use agent_core::tracer;
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 
-use crate::ffi::{TypeSpec, slot};
+use crate::ffi::{TypeSpec, quiet, slot};
 
 /// What a client span stands for, so that an inner layer can tell that the exit is already recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,8 @@ struct SpanObject {
 
 static TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
 static VARIABLE: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
+/// Whether anything has ever been put in force: where nothing is sampled, nothing is.
+static USED: AtomicBool = AtomicBool::new(false);
 static RESET_FAILED: AtomicU64 = AtomicU64::new(0);
 
 /// How often a context variable could not be reset by its token and was set by value instead.
@@ -163,6 +166,9 @@ impl Drop for StoredSpan {
 /// The span in force here, if any.
 #[inline]
 pub fn current(py: Python<'_>) -> Option<Span<'_>> {
+    if !USED.load(Ordering::Relaxed) {
+        return None;
+    }
     let mut value = ptr::null_mut();
     // SAFETY: attached; the variable lives as long as the process; `value` receives a new reference or null.
     unsafe {
@@ -520,6 +526,17 @@ pub unsafe fn reset(_py: Python<'_>, token: *mut ffi::PyObject) -> bool {
     }
 }
 
+/// What was in force before [`put`] gave out `token`.
+///
+/// # Safety
+/// As for [`reset`].
+#[cold]
+pub unsafe fn before<'py>(py: Python<'py>, token: *mut ffi::PyObject) -> Option<Span<'py>> {
+    // SAFETY: attached; by this function's contract.
+    let token = unsafe { Bound::from_borrowed_ptr_or_opt(py, token) }?;
+    Span::from_object(&quiet(py, token.getattr(intern!(py, "old_value")))?)
+}
+
 /// Sets the span in force by value: for suspensions, where no token is kept.
 pub fn set(py: Python<'_>, span: Option<&Span<'_>>) {
     // SAFETY: attached; None is immortal or borrowed for the call only.
@@ -569,6 +586,7 @@ fn without_collection<R>(work: impl FnOnce() -> R) -> R {
 
 #[inline]
 fn set_variable(value: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    USED.store(true, Ordering::Relaxed);
     // SAFETY: attached (all callers hold a token); the variable lives as long as the process.
     let token =
         without_collection(|| unsafe { ffi::PyContextVar_Set(VARIABLE.load(Ordering::Relaxed), value) });

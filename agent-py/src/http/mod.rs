@@ -6,6 +6,7 @@ pub mod client;
 pub mod connection;
 pub mod excluded_urls;
 pub mod head;
+mod known;
 pub mod peer;
 pub mod raw_headers;
 pub mod server;

@@ -5,6 +5,9 @@ use pyo3::types::PyBytes;
 
 use crate::http::Incoming;
 
+const TRACE_PARENT: usize = 0;
+const TRACE_STATE: usize = 1;
+const BAGGAGE: usize = 2;
 /// The `Host`.
 pub const HOST: usize = 3;
 /// The `User-Agent`.
@@ -38,11 +41,19 @@ impl<'py> RawHeaders<'py> {
     /// Keeps the header if it is one of them, in any case.
     #[inline]
     pub fn see(&mut self, name: &[u8], value: impl FnOnce() -> Option<Bound<'py, PyBytes>>) {
-        if !matches!(name.len(), 4 | 7 | 9 | 10 | 11 | 15 | 16 | 17) {
-            return;
-        }
-        let Some(at) = NAMES.iter().position(|wanted| wanted.eq_ignore_ascii_case(name)) else { return };
-        if self.0[at].is_none() {
+        let at = match name.len() {
+            4 => HOST,
+            7 => BAGGAGE,
+            9 => FORWARDED,
+            10 if name[0] | 0x20 == b't' => TRACE_STATE,
+            10 => USER_AGENT,
+            11 => TRACE_PARENT,
+            15 => FORWARDED_FOR,
+            16 => FORWARDED_HOST,
+            17 => FORWARDED_PROTO,
+            _ => return,
+        };
+        if self.0[at].is_none() && NAMES[at].eq_ignore_ascii_case(name) {
             self.0[at] = value();
         }
     }

@@ -3,13 +3,12 @@
 //! A request is described from texts that are borrowed from wherever its server keeps them; nothing of it is parsed by
 //! what can raise.
 
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
-use agent_core::fragment::Fragment;
 use agent_core::redact;
 use agent_core::semconv;
 use agent_core::span::{ActiveSpan, Parent, SpanKind, SpanSpec};
+use agent_core::tracer;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
@@ -17,9 +16,11 @@ use pyo3::types::PyAny;
 use crate::current::{self, Span};
 use crate::exception;
 use crate::ffi::quiet;
+use crate::http::known::Known;
 use crate::http::{self, Incoming, Method};
 use crate::objects::attribute;
 use crate::old_names;
+use crate::settings;
 use crate::wrapper;
 
 /// A header or a part of the URL.
@@ -112,9 +113,7 @@ impl Request<'_> {
             span.str_with(&semconv::URL_QUERY, |out| query.append_query(out));
         }
         let peer = self.peer.filter(|peer| !peer.is_empty());
-        if !self.is_known_origin(span) {
-            self.describe_origin(span);
-        }
+        self.set_origin(span);
         self.describe_client(span, peer);
         if let Some(peer) = peer {
             span.str(&semconv::NETWORK_PEER_ADDRESS, peer);
@@ -130,36 +129,18 @@ impl Request<'_> {
         }
     }
 
-    /// Sets what [`Self::describe_origin`] has set before, of the server that nearly all requests name.
+    /// As [`Self::describe_origin`], which nearly all requests make of the same three texts.
     #[inline]
-    fn is_known_origin(&self, span: &mut ActiveSpan) -> bool {
-        let (Some(scheme), Some(host), Some(version)) = (self.scheme, self.host, self.version) else {
-            return false;
-        };
+    fn set_origin(&self, span: &mut ActiveSpan) {
+        static ORIGINS: Known<3> = Known::new();
         let by_proxy =
             self.forwarded.is_some() || self.forwarded_host.is_some() || self.forwarded_proto.is_some();
-        if by_proxy || host.is_empty() || host.len() > Origin::LONGEST {
-            return false;
+        match (self.scheme, self.host, self.version) {
+            (Some(scheme), Some(host), Some(version)) if !by_proxy && !host.is_empty() => {
+                ORIGINS.set(span, &[host, scheme, version], |span| self.describe_origin(span));
+            }
+            _ => self.describe_origin(span),
         }
-        let Ok(mut known) = ORIGINS.try_lock() else { return false };
-        let last = host.as_bytes()[host.len() - 1];
-        let place = &mut known[(host.len() + usize::from(last)) % ORIGINS_KEPT];
-        if let Some(origin) = place.as_ref().filter(|origin| origin.is(scheme, host, version))
-            && let Some(fragment) = &origin.fragment
-        {
-            span.append(fragment);
-            return true;
-        }
-        self.learn(place, scheme, host, version);
-        false
-    }
-
-    /// Written down when it is named twice in a row: who sends another name each time is not kept.
-    #[cold]
-    fn learn(&self, place: &mut Option<Origin>, scheme: &str, host: &str, version: &str) {
-        let again = place.as_ref().is_some_and(|origin| origin.is(scheme, host, version));
-        let fragment = again.then(|| Fragment::new(|span| self.describe_origin(span)));
-        *place = Some(Origin { scheme: scheme.into(), host: host.into(), version: version.into(), fragment });
     }
 
     /// Scheme and host as the first proxy saw them, else as the server did (HTTP semantic conventions, "Setting
@@ -250,29 +231,6 @@ impl Request<'_> {
     }
 }
 
-/// A server as requests name it, with what spans show of it.
-struct Origin {
-    scheme: Box<str>,
-    host: Box<str>,
-    version: Box<str>,
-    fragment: Option<Fragment>,
-}
-
-const ORIGINS_KEPT: usize = 16;
-
-/// By the `Host` header.
-static ORIGINS: Mutex<[Option<Origin>; ORIGINS_KEPT]> = Mutex::new([const { None }; ORIGINS_KEPT]);
-
-impl Origin {
-    /// Of a longer name nothing is kept.
-    const LONGEST: usize = 128;
-
-    #[inline]
-    fn is(&self, scheme: &str, host: &str, version: &str) -> bool {
-        *self.host == *host && *self.scheme == *scheme && *self.version == *version
-    }
-}
-
 /// The span in force, if it is one that [`start`] made and whose request is still being answered.
 #[inline]
 pub fn server_span(py: Python<'_>) -> Option<Span<'_>> {
@@ -289,7 +247,7 @@ pub fn is_serving(span: &Span<'_>) -> bool {
 /// Starts a request's span, below the caller's or, where the request names none, below the open span in force (a test
 /// client, an application called by another one); below that too where it has the same caller: an application inside
 /// another one, with the same request in another form. `subject` tells one request from another, until
-/// [`answered`].
+/// [`answered`]. `None` also where nobody would ever see the span.
 #[inline]
 pub fn start<'py>(
     py: Python<'py>,
@@ -308,10 +266,26 @@ pub fn start<'py>(
     let local = in_force.filter(|span| span.with(|span| is_parent(span)) == Some(true));
     let span = match local {
         Some(parent) => current::start(py, spec, &Some(parent.clone()))?,
+        None if in_force.is_none() && is_for_nobody(incoming) => return None,
         None => current::start_with(py, spec, incoming.parent())?,
     };
     span.note().subject.store(subject, Ordering::Relaxed);
     Some(span)
+}
+
+/// Whether a request with nothing in force would get a span in vain: the sampler begins no trace at all, the caller
+/// gave nothing to hand on, and no log record says which span it was made under. What hangs below it then begins where
+/// it is made, and is left out there.
+#[inline]
+fn is_for_nobody(incoming: &Incoming) -> bool {
+    let nobody = incoming.remote.is_none()
+        && incoming.carried.is_none()
+        && !tracer::current().sampler.may_sample_root()
+        && !settings::log_correlation();
+    if nobody {
+        tracer::count_sampled_out();
+    }
+    nobody
 }
 
 /// Marks a span as one that a server's hook made, which knows nothing of the application.
@@ -369,8 +343,27 @@ pub fn set_status(span: &Span<'_>, code: u16) {
 /// mounted at.
 #[inline]
 pub fn set_route(span: &Span<'_>, root: Option<Text<'_>>, route: &str) {
+    static ROUTES: Known<2> = Known::new();
     let note = span.note();
     let routed = note.routed.swap(true, Ordering::Relaxed) || note.mounted.load(Ordering::Relaxed);
+    let root = root.filter(|root| !root.is_empty());
+    span.with(|span| {
+        let method = span.given_name();
+        if root.is_none() && !routed && method != "HTTP" {
+            return ROUTES.set(span, &[route, method], |span| describe_route(span, method, root, route));
+        }
+        // Where a setting lets any method stand, it has no static name.
+        let own = (method == "HTTP").then(|| span.text(semconv::HTTP_REQUEST_METHOD.name()));
+        let own = own.flatten().filter(|method| *method != "_OTHER").map(str::to_owned);
+        if routed {
+            // An application inside another one knows the rest of the path.
+            span.replace(semconv::HTTP_ROUTE.name());
+        }
+        describe_route(span, own.as_deref().unwrap_or(method), root, route);
+    });
+}
+
+fn describe_route(span: &mut ActiveSpan, method: &str, root: Option<Text<'_>>, route: &str) {
     let append = |out: &mut Vec<u8>| {
         let from = out.len();
         if let Some(root) = root {
@@ -381,22 +374,12 @@ pub fn set_route(span: &Span<'_>, root: Option<Text<'_>>, route: &str) {
         }
         out.extend_from_slice(route.as_bytes());
     };
-    span.with(|span| {
-        // Where a setting lets any method stand, it has no static name.
-        let own = (span.given_name() == "HTTP").then(|| span.text(semconv::HTTP_REQUEST_METHOD.name()));
-        let own = own.flatten().filter(|method| *method != "_OTHER").map(str::to_owned);
-        let method = own.as_deref().unwrap_or(span.given_name());
-        span.name_with(|out| {
-            out.extend_from_slice(method.as_bytes());
-            out.push(b' ');
-            append(out);
-        });
-        if routed {
-            // An application inside another one knows the rest of the path.
-            span.replace(semconv::HTTP_ROUTE.name());
-        }
-        span.str_with(&semconv::HTTP_ROUTE, append);
+    span.name_with(|out| {
+        out.extend_from_slice(method.as_bytes());
+        out.push(b' ');
+        append(out);
     });
+    span.str_with(&semconv::HTTP_ROUTE, append);
 }
 
 /// Whether a framework's hook makes this application's spans: the server that calls it then need not. Asked once, when

@@ -1,5 +1,7 @@
 //! FastAPI: Starlette's span under its own scope, and the whole route of an included router.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use agent_core::Key;
 use agent_core::span::{SpanKind, SpanSpec};
 use pyo3::intern;
@@ -7,12 +9,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyString};
 
 use super::starlette;
-
 use crate::breaker::Breaker;
 use crate::ffi::quiet;
 use crate::http::asgi::{self, Server};
 use crate::http::excluded_urls::ExcludedUrls;
-use crate::instrumentations::{Instrumentation, Target};
+use crate::instrumentations::{self, Instrumentation, Target};
 use crate::objects::{Class, attribute};
 use crate::wrapper::{Call, HookResult};
 
@@ -24,8 +25,9 @@ pub static LIBRARY: Instrumentation = Instrumentation {
     targets: &[
         // What `FastAPI.__call__` hands over to: one hook for both, whichever of the two is enabled.
         Target::coroutine("fastapi.applications", "Starlette.__call__", starlette::application),
-        // Older releases leave it to Starlette's route.
-        Target::call("fastapi.routing", "APIRoute.handle", route).optional(),
+        // Older releases leave it to Starlette's route, and so does a route that no router was included for.
+        Target::call("fastapi.routing", "APIRoute.handle", route).optional().unless(hands_on_all),
+        Target::call("fastapi.routing", "_IncludedRouter.__init__", include).optional(),
     ],
 };
 
@@ -42,6 +44,27 @@ static SERVER: Server = Server {
 pub fn server(application: &Bound<'_, PyAny>) -> Option<&'static Server> {
     static FASTAPI: Class = Class::new("fastapi.applications", "FastAPI");
     (FASTAPI.is_base_of(application) && LIBRARY.is_enabled() && !LIBRARY.breaker.is_open()).then_some(&SERVER)
+}
+
+/// Whether a router has been included: its routes are not Starlette's any more.
+static INCLUDED: AtomicBool = AtomicBool::new(false);
+
+/// Whether every route still hands its requests on to Starlette's, which has a hook. Sure only while the module is being
+/// imported: later a router may be there already.
+fn hands_on_all(module: &Bound<'_, PyAny>) -> bool {
+    let py = module.py();
+    let is_new = attribute(module, intern!(py, "__spec__"))
+        .and_then(|spec| attribute(&spec, intern!(py, "_initializing")))
+        .is_some_and(|initializing| quiet(py, initializing.is_truthy()) == Some(true));
+    is_new && !INCLUDED.load(Ordering::Relaxed) && attribute(module, intern!(py, "_IncludedRouter")).is_some()
+}
+
+fn include(call: &mut Call<'_>) -> HookResult {
+    if !INCLUDED.swap(true, Ordering::Relaxed) {
+        instrumentations::apply_after_all(call.py(), &LIBRARY)?;
+    }
+    call.proceed();
+    Ok(())
 }
 
 fn route(call: &mut Call<'_>) -> HookResult {

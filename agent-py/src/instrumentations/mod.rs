@@ -187,6 +187,28 @@ pub fn apply(py: Python<'_>, index: usize, module: &Bound<'_, PyAny>) {
     drop(replaced);
 }
 
+/// Wraps what this release did not need wrapped when its module was imported, and needs now.
+pub fn apply_after_all(py: Python<'_>, instrumentation: &'static Instrumentation) -> PyResult<()> {
+    let is_left = |entry: &Entry| {
+        std::ptr::eq(entry.instrumentation, instrumentation)
+            && entry.target.unneeded.is_some()
+            && entry.state.state == "applied"
+            && entry.site.is_none()
+    };
+    let left: Vec<(usize, &str)> = entries()
+        .iter()
+        .enumerate()
+        .filter(|(_, entry)| is_left(entry))
+        .map(|(index, entry)| (index, entry.target.module))
+        .collect();
+    for (index, module) in left {
+        if let Some(module) = hook::imported(py, module)? {
+            apply(py, index, &module);
+        }
+    }
+    Ok(())
+}
+
 /// Takes every wrapper out again; what was there before is there again, the identical objects.
 pub fn remove(py: Python<'_>) {
     let sites: Vec<Site> = entries()

@@ -16,8 +16,6 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyMapping};
 
-use super::logging;
-
 use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span};
 use crate::ffi::quiet;
@@ -30,6 +28,7 @@ use crate::instrumentations::{self, Instrumentation, Target};
 use crate::objects::{attribute, text};
 use crate::old_names;
 use crate::remembered::Remembered;
+use crate::settings;
 use crate::suppression::{self, Of};
 use crate::wrapper::{Call, HookResult};
 
@@ -116,7 +115,7 @@ fn make_request(call: &mut Call<'_>) -> HookResult {
     if recording {
         describe(call, &span);
     }
-    if logging::LIBRARY.is_enabled() {
+    if settings::log_correlation() {
         span.mark(Exit::Http, http::TRANSPORT);
         let _entered = span.enter(in_force);
         attempt(call, &span);

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use crate::wrapper::{Call, HookResult};
 
-/// How long stopping may take; what is in flight then goes back to its queue.
+/// How long our thread may take to stop. It waits for nothing and needs microseconds, but has to be given a CPU.
 #[cfg(Py_3_12)]
-const STOP: Duration = Duration::from_millis(50);
+const STOP: Duration = Duration::from_millis(500);
 #[cfg(not(Py_3_12))]
 const STOP: Duration = Duration::ZERO;
+/// How long a look-up of a name, which cannot be stopped, is waited for.
+const LOOK_UP: Duration = Duration::from_millis(50);
 
 extern "C" fn in_child() {
     agent_core::generation::bump();
@@ -32,10 +34,7 @@ pub fn hook(call: &mut Call<'_>) -> HookResult {
     let stopped = !STOP.is_zero()
         && exporters::global::status().running
         && only_ours()
-        && call.py().detach(|| {
-            let until = Instant::now() + STOP;
-            exporters::global::pause_for_fork(STOP) && alone_by(until)
-        });
+        && call.py().detach(|| exporters::global::pause_for_fork(STOP) && alone_by(Instant::now() + LOOK_UP));
     call.proceed();
     if stopped {
         // In the child this finds nothing to resume.

@@ -187,7 +187,6 @@ struct Ticket {
     /// Until the end.
     flight: Option<Box<dyn Flight>>,
     span: Option<StoredSpan>,
-    previous: Option<StoredSpan>,
     /// What the span was put in force with, or null.
     token: *mut ffi::PyObject,
     breaker: &'static Breaker,
@@ -209,7 +208,6 @@ impl Ticket {
             (&raw mut (*this).vectorcall).write(call);
             (&raw mut (*this).flight).write(Some(flight));
             (&raw mut (*this).span).write(None);
-            (&raw mut (*this).previous).write(None);
             (&raw mut (*this).token).write(ptr::null_mut());
             (&raw mut (*this).breaker).write(breaker);
             (*this).inner = inner.clone().into_ptr();
@@ -230,13 +228,11 @@ impl Ticket {
             let flight = (*this).flight.take();
             guarded((*this).breaker, || {
                 let Some(mut flight) = flight else { return Ok(()) };
-                let previous = current::current(py);
                 let span = flight.start(py)?;
                 (*this).flight = Some(flight);
                 if let Some(span) = span {
                     (*this).token = current::put(py, &span.get(py));
                     (*this).span = Some(span);
-                    (*this).previous = previous.map(Span::store);
                 }
                 Ok(())
             });
@@ -250,11 +246,9 @@ impl Ticket {
         // SAFETY: by this function's contract.
         unsafe {
             let (flight, span) = ((*this).flight.take(), (*this).span.take());
-            let previous = (*this).previous.take();
             let span = span.map(|span| span.get(py));
             if let Some(span) = &span {
-                let previous = previous.map(|previous| previous.get(py));
-                outcome::leave(py, span, (*this).token, previous.as_ref());
+                outcome::leave(py, span, (*this).token);
             }
             clear_field(&raw mut (*this).token);
             if let Some(mut flight) = flight {
@@ -345,7 +339,6 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
         clear(object);
         ptr::drop_in_place(&raw mut (*this).flight);
         ptr::drop_in_place(&raw mut (*this).span);
-        ptr::drop_in_place(&raw mut (*this).previous);
         let of = ffi::Py_TYPE(object);
         ffi::PyObject_GC_Del(object.cast());
         ffi::Py_DECREF(of.cast());

@@ -36,12 +36,12 @@ pub fn record(span: &Span<'_>, error: &Bound<'_, PyAny>) {
     });
 }
 
-/// Puts `previous` in force again after a span that lived across suspensions, by the token that it was put in force
+/// Puts in force again what was so before a span that lived across suspensions, by the token that it was put in force
 /// with where that holds. Where another context runs now, which never had this span in force, nothing is changed.
 ///
 /// # Safety
 /// `token` is alive, or null; no exception is pending.
-pub unsafe fn leave(py: Python<'_>, span: &Span<'_>, token: *mut ffi::PyObject, previous: Option<&Span<'_>>) {
+pub unsafe fn leave(py: Python<'_>, span: &Span<'_>, token: *mut ffi::PyObject) {
     let Some(now) = current::current(py) else { return };
     // A child may have been left in force by a generator that was dropped half-way.
     let is_child = || {
@@ -51,6 +51,7 @@ pub unsafe fn leave(py: Python<'_>, span: &Span<'_>, token: *mut ffi::PyObject, 
     // SAFETY: by this function's contract.
     let left = now.is(span) && unsafe { current::reset(py, token) };
     if !left && (now.is(span) || is_child()) {
-        current::set(py, previous);
+        // SAFETY: as above.
+        current::set(py, unsafe { current::before(py, token) }.as_ref());
     }
 }
