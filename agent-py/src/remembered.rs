@@ -39,7 +39,7 @@ impl<T: Clone> Remembered<T> {
         work: impl FnOnce(&T) -> R,
     ) -> Option<R> {
         let address = object.as_ptr() as usize;
-        let place = (address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) % PLACES;
+        let place = place_of(address);
         if let Ok(places) = self.places.try_lock()
             && let Some(Some(found)) = places.get(place)
             && found.address == address
@@ -59,6 +59,11 @@ impl<T: Clone> Remembered<T> {
         self.with(object, read, T::clone)
     }
 
+    /// Keeps it in the place of what was known.
+    pub fn set(&self, object: &Bound<'_, PyAny>, value: T) {
+        self.keep(object, place_of(object.as_ptr() as usize), value);
+    }
+
     #[cold]
     fn keep(&self, object: &Bound<'_, PyAny>, place: usize, value: T) {
         let py = object.py();
@@ -73,4 +78,9 @@ impl<T: Clone> Remembered<T> {
         // Not by its own drop, which would wait until pyo3 is next entered by a way it knows.
         drop(replaced.map(|old| old.object.into_bound(py)));
     }
+}
+
+#[inline]
+fn place_of(address: usize) -> usize {
+    (address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) % PLACES
 }

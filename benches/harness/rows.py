@@ -1,7 +1,7 @@
 """The table's rows, with their limits (shares of bare; issue 3 for `core`, issue 4 for `more`)."""
 
 from .kinds import Burst, Encode, Exit, Loop, Served, Startup
-from .variants import OFF, UNSAMPLED
+from .variants import LEFT_OUT, OFF, UNSAMPLED
 
 GUNICORN = (
     "gunicorn", "--workers=1", "--worker-class=sync", "--bind=127.0.0.1:{port}", "--chdir={units}",
@@ -39,6 +39,10 @@ CORE = (
         environment=UNSAMPLED, traces=False, rounds=20, counted=True,
     ),
     Loop(
+        "flask-left-out", "the same, left out by a ratio of traces", "flask_sqlite",
+        environment=LEFT_OUT, traces=False, rounds=20, counted=True,
+    ),
+    Loop(
         "flask-off", "the same, libraries disabled", "flask_sqlite",
         environment=LIBRARIES_OFF, traces=False, rounds=10, counted=True,
     ),
@@ -70,6 +74,10 @@ MORE = (
     Loop(
         "fastapi-unsampled", "the same, not sampled", "fastapi_sqlite", 0.02, 0.01,
         libraries="more", environment=UNSAMPLED, traces=False, rounds=20, counted=True,
+    ),
+    Loop(
+        "fastapi-left-out", "the same, left out by a ratio of traces", "fastapi_sqlite",
+        libraries="more", environment=LEFT_OUT, traces=False, rounds=20, counted=True,
     ),
     Loop(
         "httpx", "httpx.Client.get on loopback", "httpx_get", 0.015, 0.01,

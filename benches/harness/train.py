@@ -18,7 +18,7 @@ from pathlib import Path
 
 from . import rows, servers, wrk
 from .kinds import Loop, Served
-from .variants import UNSAMPLED, Variant
+from .variants import LEFT_OUT, UNSAMPLED, Variant
 from .venvs import CACHE, TREE, venv
 
 PROFILE = TREE / "agent-py" / "profile"
@@ -45,7 +45,7 @@ def build(python: Path, raw: Path | None) -> None:
 
 def loops(row: Loop, variant: Variant, raw: Path) -> None:
     with row.servers() as extra:
-        for more in ({}, UNSAMPLED):
+        for more in ({}, UNSAMPLED, LEFT_OUT):
             environment = extra | more | {"BENCH_HEADER": "0", "LLVM_PROFILE_FILE": f"{raw}/%m-%p.profraw"}
             process = subprocess.Popen(
                 variant.command("python", str(TREE / f"benches/units/{row.unit}.py")),

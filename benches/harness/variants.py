@@ -15,6 +15,12 @@ LAUNCHER = {
 }
 
 UNSAMPLED = {"OTEL_TRACES_SAMPLER": "always_off", "DD_TRACE_SAMPLING_RULES": '[{"sample_rate": 0}]'}
+# A share that no trace is among: the sampler is asked for each, and what it leaves out is in force still.
+LEFT_OUT = {
+    "OTEL_TRACES_SAMPLER": "traceidratio",
+    "OTEL_TRACES_SAMPLER_ARG": "0.000000001",
+    "DD_TRACE_SAMPLING_RULES": '[{"sample_rate": 0.000000001}]',
+}
 # The whole agent switched off, by each agent's own variable.
 OFF = {"OTEL_SDK_DISABLED": "true", "DD_TRACE_ENABLED": "false"}
 

@@ -60,6 +60,33 @@ each(work)
 
 
 @on_releases("old", "newest")
+def test_one_request_object_that_is_sent_twice_is_counted_anew(
+    program: Run, upstream: Upstream, python: Python
+) -> None:
+    code = (
+        ASYNC
+        + """
+def digest():
+    return httpx.DigestAuth("u", "p")
+with httpx.Client(follow_redirects=True) as client:
+    for path in ("/digest", "/redirect/1"):
+        request = client.build_request("GET", URL + path)
+        show([client.send(request, auth=digest()).status_code for _ in range(2)])
+async def work(client):
+    request = client.build_request("GET", URL + "/digest")
+    return [(await client.send(request, auth=digest())).status_code for _ in range(2)]
+show(asyncio.run(with_client(work)))
+"""
+    )
+    result = program(code, python=python)
+    assert result.shown == [[200, 200]] * 3
+    told = [span.get("http.request.resend_count") for span in clients(result)]
+    # The object has the answer to the challenge by then.
+    digest = [None, 1, None]
+    assert told == [*digest, *[None, 1] * 2, *digest]
+
+
+@on_releases("old", "newest")
 def test_redirects_and_round_trips_are_siblings_that_are_counted(
     program: Run, upstream: Upstream, python: Python
 ) -> None:

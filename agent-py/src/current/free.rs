@@ -8,6 +8,9 @@ use super::SpanObject;
 static HEAD: AtomicPtr<SpanObject> = AtomicPtr::new(ptr::null_mut());
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
+/// As many as asyncio's cancelled timers may hold at once, through the contexts that they were made in.
+const MOST: usize = 256;
+
 #[inline]
 pub fn pop() -> *mut SpanObject {
     let head = HEAD.load(Ordering::Relaxed);
@@ -22,7 +25,7 @@ pub fn pop() -> *mut SpanObject {
 #[inline]
 pub fn push(object: *mut SpanObject) -> bool {
     let count = COUNT.load(Ordering::Relaxed);
-    if count >= 64 {
+    if count >= MOST {
         return false;
     }
     // SAFETY: the object's last reference is gone: it is ours; the GIL serialises us.

@@ -1,6 +1,6 @@
 //! The span in force: a native object in one `ContextVar`.
 //!
-//! The object holds an [`ActiveSpan`] and no reference to anything of the application. A few dozen objects are kept
+//! The object holds an [`ActiveSpan`] and no reference to anything of the application. Some objects are kept
 //! for reuse with their buffers, so that a span costs no allocation.
 
 #[cfg_attr(Py_GIL_DISABLED, path = "free_none.rs")]

@@ -1,20 +1,21 @@
 //! httpx: one CLIENT span for each request sent, redirects and authentication round trips as siblings.
 //!
-//! `send` puts no span in force, only a stand-in for the one outside, whose note counts what `_send_single_request`
-//! sends for it: that is called for every hop, with any transport, and returns at the response's head.
+//! `_send_single_request` is called for every hop, with any transport, and returns at the response's head. How often a
+//! request was sent again its object says: the one that a redirect, or a round of authentication, goes on with is one
+//! more than the one before.
 //!
 //! The context is written into the head that h11 has made, where httpx's own transport sends HTTP/1.1 without a proxy;
 //! else into the request's headers, which httpx, httpcore and h11 each take apart in Python.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use agent_core::Key;
 use agent_core::span::{SpanKind, SpanSpec};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyAny, PyBool, PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyAny, PyBool, PyBytes, PyDict, PyList, PyTuple};
 
 use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span, StoredSpan};
@@ -27,6 +28,7 @@ use crate::http::head;
 use crate::http::peer;
 use crate::instrumentations::{self, Instrumentation, Target};
 use crate::objects::{Class, attribute, length, text};
+use crate::remembered::Remembered;
 use crate::suppression::{self, Of};
 use crate::wrapper::{Call, Flight, HookResult};
 
@@ -36,15 +38,17 @@ pub static LIBRARY: Instrumentation = Instrumentation {
     distribution: "httpx",
     breaker: Breaker::new("httpx"),
     targets: &[
-        Target::call("httpx._client", "Client.send", send),
+        Target::call("httpx._client", "Client._send_handling_redirects", round),
         Target::call("httpx._client", "Client._send_single_request", send_single_request),
-        Target::coroutine("httpx._client", "AsyncClient.send", send_async),
+        Target::coroutine("httpx._client", "AsyncClient._send_handling_redirects", round_async),
         Target::coroutine("httpx._client", "AsyncClient._send_single_request", send_single_request_async),
+        Target::call("httpx._client", "BaseClient._build_redirect_request", redirect),
         Target::call(HTTPCORE, "h11.Connection.send", send_event).optional(),
         // The fork, of the same build.
-        Target::call("httpx2._client", "Client.send", send).optional(),
+        Target::call("httpx2._client", "Client._send_handling_redirects", round).optional(),
         Target::call("httpx2._client", "Client._send_single_request", send_single_request).optional(),
-        Target::coroutine("httpx2._client", "AsyncClient.send", send_async).optional(),
+        Target::coroutine("httpx2._client", "AsyncClient._send_handling_redirects", round_async).optional(),
+        Target::call("httpx2._client", "BaseClient._build_redirect_request", redirect).optional(),
         Target::coroutine("httpx2._client", "AsyncClient._send_single_request", send_single_request_async)
             .optional(),
     ],
@@ -57,26 +61,64 @@ static SCOPE: Key = Key::new("remora.httpx");
 static SPEC: SpanSpec = SpanSpec { name: "HTTP", kind: SpanKind::Client, scope: &SCOPE };
 static EXCLUDED: ExcludedUrls = ExcludedUrls::of("httpx");
 
-/// What a stand-in's note begins with: the ordinal after the first request's, which is 0.
-const NONE_SENT: u16 = 1;
+/// How often requests were sent before: those of which none was are not in there.
+static RESENT: Remembered<u16> = Remembered::new();
+/// Whether there ever was one.
+static EVER: AtomicBool = AtomicBool::new(false);
 
-fn send(call: &mut Call<'_>) -> HookResult {
-    let in_force = current::current(call.py());
-    match counter(call.py(), &in_force) {
-        Some(counter) => {
-            let _entered = counter.enter(in_force);
-            call.proceed();
-        }
-        None => call.proceed(),
+fn resends(request: &Bound<'_, PyAny>) -> u16 {
+    if !EVER.load(Ordering::Relaxed) {
+        return 0;
     }
+    RESENT.get(request, || None).unwrap_or(0)
+}
+
+fn set_resends(request: &Bound<'_, PyAny>, count: u16) {
+    EVER.store(true, Ordering::Relaxed);
+    RESENT.set(request, count);
+}
+
+/// `_send_handling_redirects`: once for a call, and again for each further round of its authentication.
+fn round(call: &mut Call<'_>) -> HookResult {
+    count_round(call);
+    call.proceed();
     Ok(())
 }
 
-/// A stand-in that counts the requests of one `send`.
-fn counter<'py>(py: Python<'py>, in_force: &Option<Span<'py>>) -> Option<Span<'py>> {
-    let counter = current::stand_in(py, in_force)?;
-    counter.note().resends.store(NONE_SENT, Ordering::Relaxed);
-    Some(counter)
+fn round_async(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
+    count_round(call);
+    Ok(None)
+}
+
+#[inline]
+fn count_round(call: &Call<'_>) {
+    let py = call.py();
+    let Some(request) = call.argument(1, intern!(py, "request")) else { return };
+    let history = call.argument(3, intern!(py, "history"));
+    let last = history.as_ref().and_then(|history| history.cast::<PyList>().ok()).and_then(|history| {
+        let last = history.len().checked_sub(1)?;
+        quiet(py, history.get_item(last))
+    });
+    match last {
+        Some(response) => {
+            let before = attribute(&response, intern!(py, "request"));
+            let before = before.map_or(0, |request| resends(&request));
+            set_resends(&request, before.saturating_add(1));
+        }
+        // The application may send one object several times.
+        None if resends(&request) > 0 => set_resends(&request, 0),
+        None => {}
+    }
+}
+
+/// `_build_redirect_request`.
+fn redirect(call: &mut Call<'_>) -> HookResult {
+    let before = call.argument(1, intern!(call.py(), "request")).map_or(0, |request| resends(&request));
+    call.proceed();
+    if let Some(next) = call.result() {
+        set_resends(&next, before.saturating_add(1));
+    }
+    Ok(())
 }
 
 fn send_single_request(call: &mut Call<'_>) -> HookResult {
@@ -150,10 +192,9 @@ fn begin<'py>(
         return None;
     }
     let span = current::start(py, &SPEC, in_force)?;
-    let resends = in_force.as_ref().map_or(0, client::next_resend).saturating_sub(NONE_SENT);
     if span.is_recording() {
         let method = attribute(request, intern!(py, "method"));
-        client::describe(&span, text(&method).unwrap_or_default(), url(request).as_deref(), resends);
+        client::describe(&span, text(&method).unwrap_or_default(), url(request).as_deref(), resends(request));
         if let Some(headers) = CLIENT_REQUEST.capture() {
             headers.record(&span, request);
         }
@@ -239,28 +280,6 @@ fn answered(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
         headers.record(span, response);
     }
     Answer { code, version: version.map(http::protocol_version), retries: 0 }.set(span);
-}
-
-/// Counts the requests of one asynchronous `send`.
-struct Counting;
-
-impl Flight for Counting {
-    fn start(&mut self, py: Python<'_>) -> HookResult<Option<StoredSpan>> {
-        Ok(counter(py, &current::current(py)).map(Span::store))
-    }
-
-    fn finish(
-        &mut self,
-        _py: Python<'_>,
-        _span: Option<&Span<'_>>,
-        _outcome: Result<&Bound<'_, PyAny>, &Bound<'_, PyAny>>,
-    ) -> HookResult {
-        Ok(())
-    }
-}
-
-fn send_async(_call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
-    Ok(Some(Box::new(Counting)))
 }
 
 /// One asynchronous request; its object only until the first send.
