@@ -1,6 +1,10 @@
 """The launcher's variable is for the Pythons below the application, not for the application to see."""
 
 import pytest
+from support.process import run
+from support.pythons import on_every_python
+
+from .conftest import package_of
 
 # What a child says: the variable that it sees, and whether it is traced.
 CHILD = """
@@ -8,7 +12,8 @@ import os, subprocess, sys
 SAY = "import os, sys; print(os.environ.get('PYTHONPATH'), 'remora' in sys.modules)"
 COMMAND = [sys.executable, "-c", SAY]
 def ask(**options):
-    print(subprocess.run(COMMAND, capture_output=True, text=True, check=True, **options).stdout, end="")
+    said = subprocess.run(COMMAND, capture_output=True, text=True, check=True, **options).stdout
+    print(said, end="", flush=True)
 def wait(pid):
     assert os.waitpid(pid, 0)[1] == 0
 """
@@ -113,3 +118,19 @@ except KeyError:
 print("same")
 """
     assert way.run_python(code).ok().stdout == "same\n"
+
+
+@on_every_python
+@pytest.mark.parametrize("first", [False, True])
+def test_on_every_interpreter_and_where_subprocess_was_there_first(python, tmp_path, first):
+    code = "ask(); ask(env={**os.environ, 'MORE': '1'}); ask(env={}); os.execve(COMMAND[0], COMMAND, os.environ)"
+    env = {
+        "PYTHONPATH": f"{package_of(python.exe) / 'autoload'}:/x",
+        **{f"VARIABLE_{n}": "x" for n in range(8)},
+    }
+    flags, code = [], CHILD + code
+    if first:
+        # As a `.pth` file of another package may do.
+        flags, code = ["-S"], "import subprocess, site; site.main()\n" + code
+    result = run([python, *flags, "-c", code], env=env).ok()
+    assert result.stdout == "/x True\n/x True\nNone False\n/x True\n"

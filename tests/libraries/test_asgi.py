@@ -170,6 +170,33 @@ show(inspect.iscoroutinefunction(Starlette.__call__), str(inspect.signature(Star
     assert (second.name, second.status, second.events) == ("GET /slow", "unset", [])
 
 
+@pytest.mark.parametrize("when", ["early", "late", "between"])
+def test_a_router_shows_its_whole_route_whenever_it_and_we_came(program: Run, when: str) -> None:
+    start = "import remora; remora.init()\n"
+    code = (
+        FASTAPI
+        + """
+@app.get("/plain/{n}")
+def plain(n: int): return n
+"""
+        + (start + "show(call(app, '/plain/1'))\n" if when == "between" else "show()\n")
+        + """
+router = APIRouter(prefix="/api/{version}")
+@router.get("/items/{item}")
+async def item(version: int, item: int): return item
+app.include_router(router)
+"""
+        + (start if when == "late" else "")
+        + "show([call(app, path) for path in ('/plain/1', '/api/1/items/2', '/api/1/items/x', '/docs')])"
+    )
+    env = {} if when == "early" else {"REMORA_ENABLED": None}
+    result = program(code, env=env)
+    assert result.shown[1] == [[200], [200], [422], [200]]
+    names = [span.name for span in servers(result)]
+    assert names[-4:] == ["GET /plain/{n}", *["GET /api/{version}/items/{item}"] * 2, "GET /docs"]
+    assert len(names) == (5 if when == "between" else 4)
+
+
 @on_releases("old")
 def test_older_releases_give_the_same_spans(program: Run, python: Python) -> None:
     code = (

@@ -48,6 +48,10 @@ pub fn hide_folder(py: Python<'_>) -> PyResult<()> {
     for name in ["execve", "posix_spawn", "posix_spawnp"] {
         watch(&os, name, mapping_given);
     }
+    // Under a name of its own, where something has imported it before us.
+    if let Some(subprocess) = hook::imported(py, "subprocess")? {
+        watch(&subprocess, "_fork_exec", list_given);
+    }
     let imported = PyCFunction::new_closure(py, None, None, |args, _| -> PyResult<()> {
         watch(&args.get_item(0)?, "fork_exec", list_given);
         Ok(())
