@@ -23,8 +23,8 @@ fn span() -> ActiveSpan {
 
 fn drain(queue: &Queue) {
     while let Some(chunk) = queue.take() {
-        queue.release(chunk.bytes());
         queue.sent(chunk.len() as u64);
+        queue.release(chunk);
     }
 }
 

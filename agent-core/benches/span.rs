@@ -54,8 +54,8 @@ fn spans(bencher: Bencher, sampled: bool, fill: impl Fn(&mut ActiveSpan) + Sync)
             span.finish();
         }
         while let Some(chunk) = queue().take() {
-            queue().release(chunk.bytes());
             queue().sent(chunk.len() as u64);
+            queue().release(chunk);
         }
     });
 }

@@ -123,7 +123,9 @@ print("same")
 @on_every_python
 @pytest.mark.parametrize("first", [False, True])
 def test_on_every_interpreter_and_where_subprocess_was_there_first(python, tmp_path, first):
-    code = "ask(); ask(env={**os.environ, 'MORE': '1'}); ask(env={}); os.execve(COMMAND[0], COMMAND, os.environ)"
+    code = (
+        "ask(); ask(env={**os.environ, 'MORE': '1'}); ask(env={}); os.execve(COMMAND[0], COMMAND, os.environ)"
+    )
     env = {
         "PYTHONPATH": f"{package_of(python.exe) / 'autoload'}:/x",
         **{f"VARIABLE_{n}": "x" for n in range(8)},
