@@ -5,7 +5,7 @@
 //! blocks: what would exceed the bound is dropped, chunk by chunk, and counted.
 //!
 //! The bound is on what was handed over. Beside it every thread may hold one unfinished chunk: at most 64 spans, and
-//! 64 KiB of records with one record on top.
+//! 64 KiB of records with one record on top; and up to 32 empty ones are kept for the next spans.
 //!
 //! Always true: `made = sent + lost + pending` ([`Counters`]).
 #![expect(unsafe_code, reason = "slots are leaked and linked")]

@@ -81,7 +81,9 @@ pub fn start(py: Python<'_>, origin: &str, overrides: &[(String, String)]) -> Py
     watch_processes(py)?;
     suppression::install(py)?;
     instrumentations::install(py, |name| settings.disabled.contains(name))?;
-    lifecycle::hide_folder(py)?;
+    if let Err(error) = lifecycle::hide_folder(py) {
+        diagnostics::debug(&format!("os.environ shows the launcher's folder: {error}"));
+    }
     let _ = ORIGIN.set(origin.to_owned());
     diagnostics::debug(&format!("active, by {origin}, process {}", std::process::id()));
     Ok(true)

@@ -136,3 +136,16 @@ def test_on_every_interpreter_and_where_subprocess_was_there_first(python, tmp_p
         flags, code = ["-S"], "import subprocess, site; site.main()\n" + code
     result = run([python, *flags, "-c", code], env=env).ok()
     assert result.stdout == "/x True\n/x True\nNone False\n/x True\n"
+
+
+def test_an_environment_of_another_kind_is_left_as_it_is(way):
+    code = """
+import os, site
+class Plain(dict): pass
+os.environ = Plain(os.environ)
+site.main()
+import remora
+print(remora.status()["active"], os.environ["PYTHONPATH"])
+"""
+    result = run([way.python, "-S", "-c", code], env={"PYTHONPATH": str(way.autoload)}).ok()
+    assert (result.stdout, result.stderr) == (f"True {way.autoload}\n", "")
