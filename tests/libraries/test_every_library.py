@@ -128,7 +128,7 @@ HTTPX = Library(
     tuple(
         f"httpx._client:{owner}.{name}"
         for owner in ("Client", "AsyncClient")
-        for name in ("send", "_send_single_request")
+        for name in ("_send_handling_redirects", "_send_single_request")
     ),
 )
 KAFKA = Library(
