@@ -21,7 +21,8 @@ ENDS = {
     "daemon thread": """
 def forever():
     while True:
-        make("daemon")
+        make("daemon", 100)
+        time.sleep(0.001)  # As fast as it can, it would fill a file that takes a minute to read.
 threading.Thread(target=forever, daemon=True).start()
 time.sleep(0.2)
 """,
