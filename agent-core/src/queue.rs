@@ -11,8 +11,8 @@
 #![expect(unsafe_code, reason = "slots are leaked and linked")]
 
 use std::ptr;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -105,14 +105,10 @@ pub struct Queue {
     /// Spans that came without a slot.
     stray: AtomicU64,
     doze: Doze,
-    /// Empty chunks, the last used at the end: its pages are still warm.
-    spare: Mutex<Spare>,
-}
-
-struct Spare {
-    chunks: Vec<Chunk>,
-    /// How many more may be made.
-    left: usize,
+    /// Empty chunks, the last used at the end: its pages are still warm. Contended, it is passed by.
+    spare: Mutex<Vec<Chunk>>,
+    /// How many more may be made for it.
+    left: AtomicUsize,
 }
 
 impl std::fmt::Debug for Queue {
@@ -156,7 +152,8 @@ impl Queue {
             record_bytes: AtomicUsize::new(0),
             stray: AtomicU64::new(0),
             doze: Doze::new(),
-            spare: Mutex::new(Spare { chunks: Vec::new(), left: REUSED }),
+            spare: Mutex::new(Vec::new()),
+            left: AtomicUsize::new(REUSED),
         }))
     }
 
@@ -185,19 +182,15 @@ impl Queue {
 
     #[cold]
     fn new_chunk(&self) -> Box<Chunk> {
-        let reused = self.spare.try_lock().ok().and_then(|mut spare| {
-            let kept = spare.chunks.pop();
-            if kept.is_none() && spare.left > 0 {
-                spare.left -= 1;
-                return Some(Chunk::apart());
+        let kept = self.spare.try_lock().ok().and_then(|mut spare| spare.pop());
+        let one_less = |left: usize| left.checked_sub(1);
+        Box::new(match kept {
+            Some(kept) => kept,
+            None if self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).is_ok() => {
+                Chunk::apart()
             }
-            kept
-        });
-        Box::new(
-            reused.unwrap_or_else(|| {
-                Chunk::with_room(self.chunk_spans, self.record_bytes.load(Ordering::Relaxed))
-            }),
-        )
+            None => Chunk::with_room(self.chunk_spans, self.record_bytes.load(Ordering::Relaxed)),
+        })
     }
 
     fn slots(&self) -> impl Iterator<Item = &'static Slot> {
@@ -267,11 +260,11 @@ impl Queue {
         if !chunk.is_apart() {
             return;
         }
-        // A matter of nanoseconds; who takes a chunk does not wait at all.
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        match chunk.reuse() {
-            Some(chunk) => spare.chunks.push(chunk),
-            None => spare.left += 1,
+        match (chunk.reuse(), self.spare.try_lock()) {
+            (Some(chunk), Ok(mut spare)) => spare.push(chunk),
+            _ => {
+                self.left.fetch_add(1, Ordering::AcqRel);
+            }
         }
     }
 

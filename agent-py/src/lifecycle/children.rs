@@ -16,7 +16,7 @@ use crate::breaker::Breaker;
 use crate::diagnostics;
 use crate::ffi::quiet;
 use crate::hook;
-use crate::objects::attribute;
+use crate::objects::{Class, attribute};
 use crate::patch::Site;
 use crate::wrapper::{self, Call, CallHook, HookResult};
 
@@ -124,10 +124,12 @@ fn mapping_given(call: &mut Call<'_>) -> HookResult {
 }
 
 fn mapping_for_child<'py>(given: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyDict>>> {
+    // Any other mapping but a dictionary may be code of the application, and is left alone.
+    static ENVIRONMENT: Class = Class::new("os", "_Environ");
     let py = given.py();
     let Some(own) = ENVIRON.get(py).map(|own| own.bind(py)) else { return Ok(None) };
-    // `os.environ` itself; any other mapping but a dictionary may be code of the application, and is left alone.
-    let behind = attribute(given, intern!(py, "_data")).filter(|data| data.is(own));
+    let behind = ENVIRONMENT.is_of(given).then(|| attribute(given, intern!(py, "_data"))).flatten();
+    let behind = behind.filter(|data| data.is(own));
     let given = behind.as_ref().unwrap_or(given);
     let Ok(given) = given.cast_exact::<PyDict>() else { return Ok(None) };
     if !given.is(own) && !is_handed_on(own, given.keys().iter().filter_map(|name| bytes_of(&name)))? {
