@@ -12,7 +12,13 @@ static SCOPE: Key = Key::new("remora.bench");
 const SPEC: SpanSpec = SpanSpec { name: "bench", kind: SpanKind::Internal, scope: &SCOPE };
 
 fn queue(max_bytes: usize) -> &'static Queue {
-    Queue::leak(QueueOptions { max_bytes, max_spans: None, wake_at: usize::MAX, wake: Box::new(|| {}) })
+    Queue::leak(QueueOptions {
+        max_bytes,
+        max_spans: None,
+        wake_at: usize::MAX,
+        wake_at_bytes: usize::MAX,
+        wake: Box::new(|| {}),
+    })
 }
 
 fn span() -> ActiveSpan {

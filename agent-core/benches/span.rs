@@ -34,6 +34,7 @@ fn queue() -> &'static Queue {
             max_bytes: 1 << 26,
             max_spans: None,
             wake_at: usize::MAX,
+            wake_at_bytes: usize::MAX,
             wake: Box::new(|| {}),
         })
     })

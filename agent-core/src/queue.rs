@@ -76,6 +76,8 @@ pub struct QueueOptions {
     pub max_spans: Option<usize>,
     /// Handed-over spans at which the exporter is woken before its timer.
     pub wake_at: usize,
+    /// Bytes of handed-over chunks at which it is.
+    pub wake_at_bytes: usize,
     /// Wakes the exporter. Called without a lock, from any thread.
     pub wake: Box<dyn Fn() + Send + Sync>,
 }
@@ -217,7 +219,8 @@ impl Queue {
     #[cold]
     fn hand_over(&self, chunk: Chunk, wake: bool) {
         let (spans, bytes) = (chunk.len(), chunk.bytes());
-        let over = self.bytes.fetch_add(bytes, Ordering::AcqRel) + bytes > self.options.max_bytes;
+        let held = self.bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
+        let over = held > self.options.max_bytes;
         let queued = self.spans.fetch_add(spans, Ordering::AcqRel) + spans;
         let over = over || self.options.max_spans.is_some_and(|max| queued > max);
         let refused = if over { Some(chunk) } else { self.sender.send(chunk).err().map(|error| error.0) };
@@ -227,9 +230,11 @@ impl Queue {
             self.release(chunk);
             (self.options.wake)();
         } else if wake {
-            // The one thread whose chunk reached the mark, or a multiple of it, wakes.
-            let mark = self.options.wake_at.max(1);
-            if queued / mark != (queued - spans) / mark {
+            // The one thread whose chunk reached a mark, or a multiple of it, wakes.
+            let reached = |now: usize, by: usize, mark: usize| now / mark.max(1) != (now - by) / mark.max(1);
+            if reached(queued, spans, self.options.wake_at)
+                || reached(held, bytes, self.options.wake_at_bytes)
+            {
                 (self.options.wake)();
             }
         }

@@ -91,7 +91,7 @@ fn the_defaults_are_those_of_the_design() {
     assert_eq!(settings.delivery.schedule_delay, Duration::from_secs(5));
     assert_eq!(settings.delivery.export_timeout, Duration::from_secs(30));
     assert_eq!(settings.delivery.max_queue_size, None);
-    assert_eq!(settings.delivery.max_export_batch_size, 512);
+    assert_eq!(settings.delivery.max_export_batch_size, 2048);
     assert_eq!(settings.delivery.queue_max_bytes, 64 << 20);
     assert_eq!(settings.delivery.retry_max_bytes, 32 << 20);
     assert_eq!(settings.delivery.exit_timeout, None);
@@ -121,7 +121,7 @@ fn a_bad_value_is_one_line_with_variable_value_and_fallback() {
         (
             "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
             "0",
-            "remora: OTEL_BSP_MAX_EXPORT_BATCH_SIZE=0 is not a whole number from 1 up; using 512",
+            "remora: OTEL_BSP_MAX_EXPORT_BATCH_SIZE=0 is not a whole number from 1 up; using 2048",
         ),
         ("OTEL_SDK_DISABLED", "1", "remora: OTEL_SDK_DISABLED=1 is neither true nor false; using false"),
         (
@@ -316,7 +316,7 @@ fn limits_fall_from_span_to_general() {
 #[test]
 fn a_batch_is_never_larger_than_its_queue() {
     let small = ("OTEL_BSP_MAX_QUEUE_SIZE", "100");
-    assert_eq!(quiet(&[small]).delivery.max_export_batch_size, 100);
+    assert_eq!(quiet(&[small]).delivery.max_export_batch_size, 25);
     let settings = says(
         &[small, ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "200")],
         "remora: OTEL_BSP_MAX_EXPORT_BATCH_SIZE=200 is more than OTEL_BSP_MAX_QUEUE_SIZE; using 100",

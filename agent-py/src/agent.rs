@@ -14,7 +14,7 @@ use crate::diagnostics::{self, Level};
 use crate::patch::Site;
 use crate::suppression;
 use crate::wrapper::{self, CallHook};
-use crate::{hook, instrumentations, lifecycle, process, settings};
+use crate::{current, hook, instrumentations, lifecycle, process, settings};
 
 static STARTED: AtomicBool = AtomicBool::new(false);
 static ORIGIN: OnceLock<String> = OnceLock::new();
@@ -80,6 +80,7 @@ pub fn start(py: Python<'_>, origin: &str, overrides: &[(String, String)]) -> Py
     hook::install(py)?;
     watch_processes(py)?;
     suppression::install(py)?;
+    current::call::install(py)?;
     instrumentations::install(py, |name| settings.disabled.contains(name))?;
     if let Err(error) = lifecycle::hide_folder(py) {
         diagnostics::debug(&format!("os.environ shows the launcher's folder: {error}"));

@@ -1,6 +1,6 @@
 //! `remora._native`: import hook, native wrapper, instrumented libraries, life cycle.
 //!
-//! `unsafe` about Python lives in `ffi/`, `wrapper/` and `current.rs`; a library's file has none.
+//! `unsafe` about Python lives in `ffi/`, `wrapper/` and `current/`; a library's file has none.
 
 mod agent;
 mod api;

@@ -145,7 +145,7 @@ impl ExporterConfig {
             exporters,
             schedule_delay: Duration::from_secs(5),
             export_timeout: Duration::from_secs(30),
-            max_export_batch_size: 512,
+            max_export_batch_size: 2048,
             max_queue_size: None,
             queue_max_bytes: 64 << 20,
             retry_max_bytes: 32 << 20,
@@ -154,6 +154,11 @@ impl ExporterConfig {
             log: Box::new(|_, _| {}),
             after_sigterm: Box::new(|| {}),
         }
+    }
+
+    /// Bytes of waiting spans that are exported before their time: few large ones fill the queue too.
+    pub(crate) fn wake_at_bytes(&self) -> usize {
+        (self.queue_max_bytes / 8).max(1)
     }
 
     pub(crate) fn log(&self, level: Level, message: &str) {

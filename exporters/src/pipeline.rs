@@ -93,6 +93,7 @@ impl Pipeline {
             max_bytes: config.queue_max_bytes,
             max_spans: config.max_queue_size,
             wake_at: config.max_export_batch_size.max(1),
+            wake_at_bytes: config.wake_at_bytes(),
             wake: Box::new(move || {
                 if let Some(pipeline) = waking.get() {
                     pipeline.wake();

@@ -348,12 +348,17 @@ impl Worker {
     fn encode(&mut self, p: &Pipeline) -> bool {
         let (config, queue) = (p.config(), p.queue());
         let most = config.max_export_batch_size.max(1);
-        let wanted = self.taken < self.drain_to || queue.queued() >= most;
+        let wanted = self.taken < self.drain_to
+            || queue.queued() >= most
+            || (queue.bytes() >= config.wake_at_bytes() && queue.queued() > 0);
         if !wanted || !self.may_encode(p) {
             return false;
         }
+        let mut bytes = 0;
         while let Some(chunk) = self.aside.take().or_else(|| queue.take()) {
-            if !self.batch.is_empty() && self.batch.len() + chunk.len() > most {
+            bytes += chunk.bytes();
+            let full = self.batch.len() + chunk.len() > most || bytes > config.wake_at_bytes();
+            if full && !self.batch.is_empty() {
                 self.aside = Some(chunk);
                 break;
             }

@@ -246,6 +246,25 @@ fn a_slow_receiver_loses_nothing() {
 }
 
 #[test]
+fn few_large_spans_do_not_wait_for_many() {
+    let collector = Collector::start(|_| Reply::Ok);
+    let under = Under::test(Otlp::new(Protocol::HttpProtobuf, collector.url()), |config| {
+        config.schedule_delay = Duration::from_secs(3600);
+        config.queue_max_bytes = 400_000;
+    });
+    // A chunk of 64 and its records are some 10 KB.
+    for _ in 0..15 {
+        under.finish(100);
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    let status = under.pipeline.status();
+    assert!(status.queue_bytes < 200_000, "{status:?}");
+    assert!(collector.spans() > 500);
+    assert!(under.pipeline.flush(Duration::from_secs(20)));
+    assert_eq!((under.balance().sent, collector.spans()), (1_500, 1_500));
+}
+
+#[test]
 fn memory_is_bounded_and_the_oldest_are_lost_first_and_counted() {
     let collector = Collector::start(|_| Reply::Http(503, String::new(), Vec::new()));
     let under = Under::test(Otlp::new(Protocol::HttpProtobuf, collector.url()), |config| {

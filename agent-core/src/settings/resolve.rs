@@ -210,15 +210,19 @@ fn delivery(reader: &mut Reader<'_>) -> Delivery {
     let max_queue_size = reader.optional_number(row::OTEL_BSP_MAX_QUEUE_SIZE).map(size);
     let batch = row::OTEL_BSP_MAX_EXPORT_BATCH_SIZE;
     let mut max_export_batch_size = size(reader.number(batch));
-    if let Some(queue) = max_queue_size.filter(|queue| *queue < max_export_batch_size) {
-        // Said only where the operator chose both.
-        if reader.rows[batch].as_ref().is_some_and(|row| row.text.is_some()) {
-            let why = "is more than OTEL_BSP_MAX_QUEUE_SIZE";
-            reader.reject(batch, &max_export_batch_size.to_string(), why, &queue.to_string());
-        } else {
-            reader.in_force(batch, &queue.to_string());
+    if let Some(queue) = max_queue_size {
+        let is_chosen = reader.rows[batch].as_ref().is_some_and(|row| row.text.is_some());
+        // A queue that is as long as a batch is full before the exporter wakes.
+        let most = if is_chosen { queue } else { (queue / 4).max(1) };
+        if most < max_export_batch_size {
+            if is_chosen {
+                let why = "is more than OTEL_BSP_MAX_QUEUE_SIZE";
+                reader.reject(batch, &max_export_batch_size.to_string(), why, &most.to_string());
+            } else {
+                reader.in_force(batch, &most.to_string());
+            }
+            max_export_batch_size = most;
         }
-        max_export_batch_size = queue;
     }
     Delivery {
         schedule_delay: reader.duration(row::OTEL_BSP_SCHEDULE_DELAY),

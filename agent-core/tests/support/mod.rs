@@ -20,6 +20,7 @@ pub fn new_queue(max_bytes: usize, max_spans: Option<usize>, wake_at: usize) -> 
         max_bytes,
         max_spans,
         wake_at,
+        wake_at_bytes: usize::MAX,
         wake: Box::new(|| {
             WAKES.fetch_add(1, Ordering::Relaxed);
         }),

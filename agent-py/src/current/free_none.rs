@@ -2,7 +2,7 @@
 
 use std::ptr;
 
-use super::SpanObject;
+use super::span::SpanObject;
 
 pub fn pop() -> *mut SpanObject {
     ptr::null_mut()

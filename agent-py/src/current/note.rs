@@ -3,7 +3,7 @@
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicUsize};
 
-use super::SpanObject;
+use super::span::SpanObject;
 
 /// What hooks of one library tell each other through the span that is in force.
 #[derive(Debug)]

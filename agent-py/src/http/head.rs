@@ -44,12 +44,23 @@ fn with_context<'py>(py: Python<'py>, span: &Span<'_>, head: &[u8]) -> PyResult<
 }
 
 /// Takes out the lines under this name. `head` is whole lines, the request's own first.
+#[inline]
 fn remove(head: &mut smallvec::SmallVec<[u8; 1024]>, name: &str) {
+    if memchr::memchr_iter(b'\n', head).any(|end| is_named(&head[end + 1..], name)) {
+        remove_found(head, name);
+    }
+}
+
+#[inline]
+fn is_named(line: &[u8], name: &str) -> bool {
+    line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name.as_bytes())
+}
+
+#[cold]
+fn remove_found(head: &mut smallvec::SmallVec<[u8; 1024]>, name: &str) {
     let mut at = 0;
     while let Some(end) = memchr::memchr(b'\n', &head[at..]).map(|end| at + end + 1) {
-        let is_named = head.get(at + name.len()) == Some(&b':')
-            && head[at..at + name.len()].eq_ignore_ascii_case(name.as_bytes());
-        if is_named {
+        if is_named(&head[at..], name) {
             head.drain(at..end);
         } else {
             at = end;

@@ -1,8 +1,8 @@
 //! aiohttp's client: one CLIENT span for each call of a session, however many requests it sends.
 //!
 //! `ClientSession._request` follows redirects and repeats what a dead connection swallowed inside itself; the span is
-//! that of the request as it was asked for, and says how often it was sent again. `ClientRequest` knows the URL with
-//! the session's base and the parameters in it. The head that a hop is sent with takes the header: in the request's
+//! that of the request as it was asked for, and says how often it was sent again. The `ClientRequest` that is sent first
+//! knows the URL with the session's base and the parameters in it. The head that a hop is sent with takes the header: in the request's
 //! mapping it would be folded, checked character by character and shown to the application.
 
 use std::borrow::Cow;
@@ -36,7 +36,6 @@ pub static LIBRARY: Instrumentation = Instrumentation {
     breaker: Breaker::new("aiohttp-client"),
     targets: &[
         Target::coroutine("aiohttp.client", "ClientSession._request", request),
-        Target::call("aiohttp.client_reqrep", "ClientRequest.__init__", made),
         Target::call("aiohttp.client_reqrep", "ClientRequest.send", send),
         Target::call(WRITER, "_serialize_headers", serialize).optional(),
     ],
@@ -55,6 +54,7 @@ struct Exchange {
     session: Option<Held>,
     method: Option<Held>,
     url: Option<Held>,
+    params: Option<Held>,
 }
 
 fn request(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
@@ -64,6 +64,7 @@ fn request(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
         session: held(call.arg(0)),
         method: held(call.argument(1, intern!(py, "method"))),
         url: held(call.argument(2, intern!(py, "str_or_url"))),
+        params: held(call.keyword(intern!(py, "params")).filter(|params| !params.is_none())),
     })))
 }
 
@@ -117,23 +118,43 @@ impl Exchange {
     /// The URL with the session's base, if it has one; without the parameters.
     #[cold]
     fn asked_for(&self, py: Python<'_>) -> Option<String> {
-        let url = self.url.as_ref()?.bind(py);
-        let built = self
-            .session
-            .as_ref()
-            .and_then(|session| quiet(py, session.bind(py).call_method1(intern!(py, "_build_url"), (&*url,))))
-            .and_then(|url| quiet(py, url.str()));
-        let built = built.or_else(|| quiet(py, url.str()));
-        text(&built.map(Bound::into_any)).map(str::to_owned)
+        shown(&self.url(py)?)
     }
 
-    /// From the call's own arguments: no request was made of them.
+    fn url<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let url = self.url.as_ref()?.bind(py);
+        let built = self.session.as_ref().and_then(|session| {
+            quiet(py, session.bind(py).call_method1(intern!(py, "_build_url"), (&*url,)))
+        });
+        Some(built.unwrap_or_else(|| url.to_owned()))
+    }
+
+    /// From the call's own arguments: no request was sent.
     #[cold]
     fn describe(&self, py: Python<'_>, span: &Span<'_>) {
         let method = self.method.as_ref().map(|method| method.bind(py).to_owned());
-        let url = self.asked_for(py);
+        let url = self.url(py).map(|url| match &self.params {
+            Some(params) => with_params(&url, &params.bind(py)).unwrap_or(url),
+            None => url,
+        });
+        let url = url.map(|url| {
+            quiet(py, url.call_method1(intern!(py, "with_fragment"), (py.None(),))).unwrap_or(url)
+        });
+        let url = url.and_then(|url| shown(&url));
         client::describe(span, text(&method).unwrap_or_default(), url.as_deref(), 0);
     }
+}
+
+fn shown(url: &Bound<'_, PyAny>) -> Option<String> {
+    text(&quiet(url.py(), url.str()).map(Bound::into_any)).map(str::to_owned)
+}
+
+/// Older releases of yarl replace what they cannot add.
+fn with_params<'py>(url: &Bound<'py, PyAny>, params: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let py = url.py();
+    let add = attribute(url, intern!(py, "extend_query"))
+        .or_else(|| attribute(url, intern!(py, "update_query")))?;
+    quiet(py, add.call1((params,)))
 }
 
 /// The span in force where it is a session's that waits for its response. One that is not recorded has no scope to be
@@ -142,28 +163,17 @@ fn waiting(py: Python<'_>) -> Option<Span<'_>> {
     current::current(py).filter(client::is_open)
 }
 
-/// `ClientRequest.__init__`: the first one of a call is what was asked for.
-fn made(call: &mut Call<'_>) -> HookResult {
-    let py = call.py();
-    call.proceed();
-    if call.error().is_some() {
-        return Ok(());
-    }
-    let Some(span) = waiting(py).filter(Span::is_recording) else { return Ok(()) };
+/// The first request of a call is what was asked for.
+fn describe(py: Python<'_>, span: &Span<'_>, method: &str, request: &Bound<'_, PyAny>) {
     // A client has no route: described.
-    if span.note().routed.swap(true, Ordering::Relaxed) {
-        return Ok(());
-    }
-    let Some(request) = call.arg(0) else { return Ok(()) };
-    let method = attribute(&request, intern!(py, "method"));
-    let url = attribute(&request, intern!(py, "url"));
+    span.note().routed.store(true, Ordering::Relaxed);
+    let url = attribute(request, intern!(py, "url"));
     if let Some(plain) = url.as_ref().and_then(plain_url) {
-        client::describe(&span, text(&method).unwrap_or_default(), Some(&plain), 0);
-        return Ok(());
+        client::describe(span, method, Some(&plain), 0);
+        return;
     }
     let url = url.and_then(|url| quiet(py, url.str())).map(Bound::into_any);
-    client::describe(&span, text(&method).unwrap_or_default(), text(&url), 0);
-    Ok(())
+    client::describe(span, method, text(&url), 0);
 }
 
 /// What yarl would make of its URL, from its parts: in Python that takes longer than all the rest of the span. `None`
@@ -194,16 +204,17 @@ fn send(call: &mut Call<'_>) -> HookResult {
     if text(&method) == Some("CONNECT") {
         return Ok(());
     }
-    let before = span.note().sent_before.fetch_add(1, Ordering::Relaxed);
+    let before = span.note().sent_before.load(Ordering::Relaxed);
     if span.is_recording() {
+        if before == 0 {
+            describe(py, &span, text(&method).unwrap_or_default(), &request);
+            if let Some(captured) = CLIENT_REQUEST.capture() {
+                captured.record(&span, &request);
+            }
+        }
         set_peer(call, &span, before > 0);
     }
-    if before == 0
-        && span.is_recording()
-        && let Some(captured) = CLIENT_REQUEST.capture()
-    {
-        captured.record(&span, &request);
-    }
+    span.note().sent_before.store(before.saturating_add(1), Ordering::Relaxed);
     if !*HOOKED.get_or_init(|| instrumentations::is_applied_in(&LIBRARY, WRITER))
         && let Some(headers) = attribute(&request, intern!(py, "headers"))
     {
@@ -229,7 +240,11 @@ fn serialize(call: &mut Call<'_>) -> HookResult {
 fn set_peer(call: &Call<'_>, span: &Span<'_>, again: bool) {
     let py = call.py();
     let Some(connection) = call.argument(1, intern!(py, "conn")) else { return };
-    let Some(transport) = attribute(&connection, intern!(py, "transport")) else { return };
+    // What the property of this name would return, which is a call into Python.
+    let transport = attribute(&connection, intern!(py, "_protocol"))
+        .and_then(|protocol| attribute(&protocol, intern!(py, "transport")))
+        .or_else(|| attribute(&connection, intern!(py, "transport")));
+    let Some(transport) = transport else { return };
     let read = || {
         let name = intern!(py, "peername");
         quiet(py, transport.call_method1(intern!(py, "get_extra_info"), (name,)))

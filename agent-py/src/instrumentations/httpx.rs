@@ -132,7 +132,7 @@ fn send_single_request(call: &mut Call<'_>) -> HookResult {
         return Ok(());
     };
     {
-        let _entered = span.enter(in_force);
+        let _entered = span.enter_call(in_force);
         call.proceed();
     }
     match (call.result(), call.error()) {

@@ -81,7 +81,7 @@ fn send(call: &mut Call<'_>) -> HookResult {
     let headers = call.argument(4, intern!(py, "headers"));
     let headers = if takes_headers(config.as_ref()) { quiet(py, with_context(&span, headers)) } else { None };
     {
-        let _entered = span.enter(parent);
+        let _entered = span.enter_call(parent);
         match headers.flatten() {
             Some(headers) => quiet(py, call.proceed_passing(4, intern!(py, "headers"), headers.as_any())),
             None => None,

@@ -340,7 +340,7 @@ pub fn command<P: Product>(call: &mut Call<'_>) -> HookResult {
     let (sentinel, cached) = server.unwrap_or_default();
     if sentinel || cached {
         span.mark(Exit::Database, database::DRIVER + 1);
-        let entered = span.enter(parent);
+        let entered = span.enter_call(parent);
         call.proceed();
         drop(entered);
         span.unmark();
@@ -378,7 +378,7 @@ fn exchange<P: Product>(call: &mut Call<'_>, plan: impl FnOnce(&Call<'_>) -> Opt
     let plan = plan(call).unwrap_or_default();
     plan.apply(&span);
     if plan.nested {
-        let entered = span.enter(parent);
+        let entered = span.enter_call(parent);
         call.proceed();
         drop(entered);
         // A task that was begun inside goes on under it.

@@ -148,7 +148,7 @@ fn exchange<'py>(
     span.mark(Exit::Http, http::CLIENT);
     span.set_outer(parent.as_ref());
     {
-        let _entered = span.enter(in_force);
+        let _entered = span.enter_call(in_force);
         call.proceed();
     }
     if !recording {
@@ -176,7 +176,7 @@ fn unseen<'py>(call: &mut Call<'py>, in_force: Option<Span<'py>>, parent: Option
         cover.note().resends.store(resends.saturating_add(1), Ordering::Relaxed);
     }
     cover.mark(Exit::Http, http::CLIENT);
-    let _entered = cover.enter(in_force);
+    let _entered = cover.enter_call(in_force);
     call.proceed();
     cover.unmark();
 }

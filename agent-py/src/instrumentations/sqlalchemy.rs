@@ -185,7 +185,7 @@ fn statement(call: &mut Call<'_>, kind: Kind) -> HookResult {
     if recording {
         describe(call, &span, kind);
     }
-    let entered = span.enter(parent);
+    let entered = span.enter_call(parent);
     call.proceed();
     drop(entered);
     if recording {
@@ -204,7 +204,7 @@ fn of_its_own(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
     let parent = current::current(py);
     if let Some(cover) = current::cover(py, &parent, Exit::Database, TOOLKIT + 1) {
-        let _entered = cover.enter(parent);
+        let _entered = cover.enter_call(parent);
         call.proceed();
     }
     Ok(())

@@ -231,7 +231,7 @@ fn statement(call: &mut Call<'_>, owner: Owner, kind: Kind) -> HookResult {
     if kind == Kind::Script && owner == Owner::Connection {
         // It calls its cursor's method, which is wrapped too.
         span.mark(Exit::Database, database::DRIVER + 1);
-        let _entered = span.enter(parent);
+        let _entered = span.enter_call(parent);
         call.proceed();
     } else {
         call.proceed();

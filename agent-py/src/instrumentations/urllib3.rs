@@ -117,7 +117,7 @@ fn make_request(call: &mut Call<'_>) -> HookResult {
     }
     if settings::log_correlation() {
         span.mark(Exit::Http, http::TRANSPORT);
-        let _entered = span.enter(in_force);
+        let _entered = span.enter_call(in_force);
         attempt(call, &span);
         span.unmark();
     } else {

@@ -65,7 +65,7 @@ fn statement(call: &mut Call<'_>, many: bool) -> HookResult {
         describe(call, &span, &database, many);
     }
     {
-        let _entered = span.enter(parent);
+        let _entered = span.enter_call(parent);
         call.proceed();
     }
     if recording {
