@@ -8,7 +8,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes, PyDict, PyList, PyString, PyTuple, PyType};
 
-use crate::ffi::quiet;
+use crate::ffi::{quiet, utf8};
 
 /// An attribute; none where it is missing, is `None` or raises.
 #[inline]
@@ -21,7 +21,7 @@ pub fn attribute<'py>(of: &Bound<'py, PyAny>, name: &Bound<'py, PyString>) -> Op
 pub fn text<'a>(value: &'a Option<Bound<'_, PyAny>>) -> Option<&'a str> {
     let value = value.as_ref()?;
     match value.cast::<PyString>() {
-        Ok(text) => quiet(value.py(), text.to_str()),
+        Ok(text) => utf8(text),
         Err(_) => std::str::from_utf8(value.cast::<PyBytes>().ok()?.as_bytes()).ok(),
     }
 }

@@ -115,8 +115,9 @@ def interleave(
         try:
             for key in order.sample(list(units), len(units)):
                 variant, environment = units[key]
-                # One seed for all of a round: where objects lie is worth some per cent, to bare as well.
-                alive[key] = Unit(variant, name, environment | {"PYTHONHASHSEED": str(round_)})
+                # One seed for all of a round, and objects elsewhere in each process: luck is not to look like cost.
+                luck = {"PYTHONHASHSEED": str(round_), "BENCH_SCATTER": f"{order.randrange(10**9):09}"}
+                alive[key] = Unit(variant, name, environment | luck)
             ratios: dict[str, list[tuple[float, float, float]]] = {key: [] for key in units}
             for pair in range(pairs):
                 turn = [key for key in units if pair % 4 == 0 or key.split()[0] not in ("otel", "ddtrace")]

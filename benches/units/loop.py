@@ -11,6 +11,21 @@ import os
 import sys
 from time import perf_counter_ns, process_time_ns, thread_time_ns
 
+
+def _scatter(seed):
+    """Blocks of random sizes, half of them freed again: where objects come to lie is worth a per cent or two, and is
+    the same in each process of a variant unless something moves them.
+    """
+    kept = []
+    for _ in range(seed % 1009):
+        seed = seed * 6364136223846793005 + 1442695040888963407 & (1 << 64) - 1
+        kept.append(bytes(seed >> 33 & (511 if seed >> 63 else 8191)))
+    del kept[::2]
+    return kept
+
+
+_kept = _scatter(int(os.environ.get("BENCH_SCATTER", "0")))
+
 UPSTREAM = os.environ.get("BENCH_UPSTREAM", "") + "/"
 # "Bare plus one constant header": what any agent that propagates must add, whatever it costs itself.
 HEADERS = (

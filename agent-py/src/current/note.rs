@@ -29,6 +29,8 @@ pub struct Note {
     pub routed: AtomicBool,
     /// Whether `http.route` holds where an inner application is mounted, its own route to follow.
     pub mounted: AtomicBool,
+    /// Whether its application is known to be mounted nowhere.
+    pub rootless: AtomicBool,
     /// Whether the server's name is set, which an inner layer may know better.
     pub addressed: AtomicBool,
     /// Whether the peer's address is set.
@@ -57,6 +59,7 @@ impl Note {
             failed: AtomicBool::new(false),
             routed: AtomicBool::new(false),
             mounted: AtomicBool::new(false),
+            rootless: AtomicBool::new(false),
             addressed: AtomicBool::new(false),
             peered: AtomicBool::new(false),
             bare: AtomicBool::new(false),

@@ -17,7 +17,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use crate::breaker::Breaker;
 use crate::current::{self, Span, StoredSpan};
 use crate::exception;
-use crate::ffi::quiet;
+use crate::ffi::{quiet, utf8};
 use crate::http::captured_headers::{self, Capture, SERVER_REQUEST, SERVER_RESPONSE};
 use crate::http::excluded_urls::ExcludedUrls;
 use crate::http::raw_headers::{
@@ -115,7 +115,7 @@ pub fn set_route<'py>(
     }
     let scope = Scope(scope);
     let Some(route) = route().and_then(|route| route.cast_into::<PyString>().ok()) else { return };
-    let Some(route) = quiet(py, route.to_str()) else { return };
+    let Some(route) = utf8(&route) else { return };
     match mount(&span) {
         Some(mount) => name(&span, Some(&mount), route),
         None => name(&span, text(&scope.get(intern!(py, "root_path"))), route),
@@ -336,8 +336,7 @@ fn captured(headers: Option<&Bound<'_, PyAny>>, mut capture: Capture) -> Capture
 
 #[inline]
 fn text<'a>(value: &'a Option<Bound<'_, PyString>>) -> Option<&'a str> {
-    let value = value.as_ref()?;
-    quiet(value.py(), value.to_str())
+    utf8(value.as_ref()?)
 }
 
 /// What the application sends.

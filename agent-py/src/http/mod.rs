@@ -25,7 +25,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes, PyString};
 
 use crate::current::Span;
-use crate::ffi::quiet;
+use crate::ffi::utf8;
 use crate::old_names;
 use crate::settings;
 
@@ -240,7 +240,7 @@ pub trait Header {
 impl Header for Bound<'_, PyString> {
     #[inline]
     fn bytes(&self) -> Option<&[u8]> {
-        quiet(self.py(), self.to_str()).map(str::as_bytes)
+        utf8(self).map(str::as_bytes)
     }
 }
 

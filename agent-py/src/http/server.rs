@@ -299,6 +299,8 @@ pub fn mark_bare(span: &Span<'_>) {
 pub fn adopt(span: &Span<'_>, spec: &SpanSpec) {
     if span.note().bare.swap(false, Ordering::Relaxed) {
         span.with(|span| span.set_scope(spec.scope));
+        // A dispatcher in between has mounted it somewhere.
+        span.note().rootless.store(false, Ordering::Relaxed);
     }
 }
 

@@ -14,7 +14,7 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::breaker::Breaker;
 use crate::current::{self, Entered, Span, StoredSpan};
-use crate::ffi::quiet;
+use crate::ffi::{quiet, utf8};
 use crate::http::Incoming;
 use crate::http::captured_headers::{self, Capture, SERVER_REQUEST, SERVER_RESPONSE};
 use crate::http::excluded_urls::ExcludedUrls;
@@ -122,6 +122,8 @@ impl<'py> Environ<'_, 'py> {
     /// Sets what the request says. Only for a span that records.
     pub fn describe(&self, span: &Span<'py>) {
         let values = Values::of(self.0);
+        let rootless = values.0[SCRIPT].as_ref().is_none_or(|script| utf8(script).is_some_and(str::is_empty));
+        span.note().rootless.store(rootless, Ordering::Relaxed);
         let port = |at| values.text(at).and_then(|port| port.parse::<u16>().ok());
         let agent = lossy(&values.0[USER_AGENT]);
         let host = values.text(HOST).filter(|host| !host.is_empty());
@@ -233,13 +235,12 @@ impl<'py> Values<'py> {
 }
 
 fn text<'a>(value: &'a Option<Bound<'_, PyString>>) -> Option<&'a str> {
-    let value = value.as_ref()?;
-    quiet(value.py(), value.to_str())
+    utf8(value.as_ref()?)
 }
 
 /// What has surrogates keeps what has a character.
 fn lossy<'a>(value: &'a Option<Bound<'_, PyString>>) -> Option<Cow<'a, str>> {
-    value.as_ref().map(|value| value.to_string_lossy())
+    value.as_ref().map(|value| utf8(value).map_or_else(|| value.to_string_lossy(), Cow::Borrowed))
 }
 
 fn bytes_of(value: &Option<Bound<'_, PyString>>, out: &mut Vec<u8>) {

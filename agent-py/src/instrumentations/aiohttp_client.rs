@@ -176,19 +176,18 @@ fn describe(py: Python<'_>, span: &Span<'_>, method: &str, request: &Bound<'_, P
     client::describe(span, method, text(&url), 0);
 }
 
-/// What yarl would make of its URL, from its parts: in Python that takes longer than all the rest of the span. `None`
-/// where that is more than to put them together.
+/// What yarl would make of a request's URL, from its parts: in Python that takes longer than all the rest of the span.
+/// `None` where that is more than to put them together. A request's URL has no fragment.
 fn plain_url(url: &Bound<'_, PyAny>) -> Option<String> {
     let py = url.py();
     let (scheme, netloc) = (attribute(url, intern!(py, "_scheme")), attribute(url, intern!(py, "_netloc")));
     let (path, query) = (attribute(url, intern!(py, "_path")), attribute(url, intern!(py, "_query")));
-    let fragment = attribute(url, intern!(py, "_fragment"));
     let (scheme, netloc) = (text(&scheme)?, text(&netloc)?);
     let (path, query) = (text(&path)?, text(&query)?);
     // A port that the scheme implies is left out.
     let implied = netloc.ends_with(":80") || netloc.ends_with(":443");
     let is_plain = !scheme.is_empty() && !netloc.is_empty() && !implied && path.starts_with('/');
-    if !is_plain || text(&fragment) != Some("") {
+    if !is_plain {
         return None;
     }
     let mark = if query.is_empty() { "" } else { "?" };

@@ -15,7 +15,7 @@ use pyo3::types::{PyAny, PyDict, PyList, PyString, PyTuple};
 
 use crate::breaker::Breaker;
 use crate::current::{self, Span};
-use crate::ffi::quiet;
+use crate::ffi::{quiet, utf8};
 use crate::hook;
 use crate::http;
 use crate::http::captured_headers::SERVER_RESPONSE;
@@ -193,15 +193,15 @@ fn getter<'py>(globals: &Bound<'py, PyDict>) -> Option<Bound<'py, PyAny>> {
 }
 
 fn set_route(py: Python<'_>, span: &Span<'_>, request: &Bound<'_, PyAny>) {
-    let (Some(rule), Some(environ)) =
-        (attribute(request, intern!(py, "url_rule")), attribute(request, intern!(py, "environ")))
-    else {
-        return;
-    };
-    let Some(rule) = attribute(&rule, intern!(py, "rule")) else { return };
-    let (Ok(rule), Ok(environ)) = (rule.cast::<PyString>(), environ.cast::<PyDict>()) else { return };
-    let root = Environ(environ).root();
-    let Some(rule) = quiet(py, rule.to_str()) else { return };
-    let root = root.as_ref().and_then(|root| quiet(py, root.to_str())).map(Text::Latin1);
-    server::set_route(span, root, rule);
+    let rule =
+        attribute(request, intern!(py, "url_rule")).and_then(|rule| attribute(&rule, intern!(py, "rule")));
+    let Some(rule) = rule.and_then(|rule| rule.cast_into::<PyString>().ok()) else { return };
+    let Some(rule) = utf8(&rule) else { return };
+    if span.note().rootless.load(Ordering::Relaxed) {
+        return server::set_route(span, None, rule);
+    }
+    let environ = attribute(request, intern!(py, "environ"));
+    let Some(environ) = environ.and_then(|environ| environ.cast_into::<PyDict>().ok()) else { return };
+    let root = Environ(&environ).root();
+    server::set_route(span, root.as_ref().and_then(utf8).map(Text::Latin1), rule);
 }
