@@ -115,7 +115,7 @@ def interleave(
         try:
             for key in order.sample(list(units), len(units)):
                 variant, environment = units[key]
-                # One seed for all of a round, and objects elsewhere in each process: luck is not to look like cost.
+                # One seed for all of a round, and objects elsewhere in each process: luck is not cost.
                 luck = {"PYTHONHASHSEED": str(round_), "BENCH_SCATTER": f"{order.randrange(10**9):09}"}
                 alive[key] = Unit(variant, name, environment | luck)
             ratios: dict[str, list[tuple[float, float, float]]] = {key: [] for key in units}

@@ -13,8 +13,9 @@ from time import perf_counter_ns, process_time_ns, thread_time_ns
 
 
 def _scatter(seed):
-    """Blocks of random sizes, half of them freed again: where objects come to lie is worth a per cent or two, and is
-    the same in each process of a variant unless something moves them.
+    """Blocks of random sizes, half of them freed again.
+
+    Where objects come to lie is worth a per cent or two, and would be the same in each process of a variant.
     """
     kept = []
     for _ in range(seed % 1009):
