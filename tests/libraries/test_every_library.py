@@ -56,7 +56,6 @@ asyncio.run(use())
 """,
     (
         "aiohttp.client:ClientSession._request",
-        "aiohttp.client_reqrep:ClientRequest.__init__",
         "aiohttp.client_reqrep:ClientRequest.send",
     ),
 )

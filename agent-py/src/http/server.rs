@@ -299,9 +299,9 @@ pub fn mark_bare(span: &Span<'_>) {
 pub fn adopt(span: &Span<'_>, spec: &SpanSpec) {
     if span.note().bare.swap(false, Ordering::Relaxed) {
         span.with(|span| span.set_scope(spec.scope));
-        // A dispatcher in between has mounted it somewhere.
-        span.note().rootless.store(false, Ordering::Relaxed);
     }
+    // What is in between may have mounted it somewhere.
+    span.note().rootless.store(false, Ordering::Relaxed);
 }
 
 /// A framework's hook meets the span of a request that this framework is not to show: what hangs below it hangs below
