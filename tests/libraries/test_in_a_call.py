@@ -107,6 +107,34 @@ thread.join()
     assert not one(result.spans, name="bystander").parent_id
 
 
+def test_a_worker_that_starts_in_the_call_inherits_nothing(program: Run) -> None:
+    code = (
+        ENGINE
+        + """
+from concurrent.futures import ThreadPoolExecutor
+def work(name):
+    with remora.span(name):
+        pass
+def probe():
+    global pool
+    pool = ThreadPoolExecutor(1)
+    pool.submit(work, "submitted").result()
+def blocking():
+    with engine.connect() as mine:
+        mine.connection.driver_connection.create_function("probe", 0, probe)
+        mine.execute(sa.text("select probe()"))
+async def main():
+    # The worker runs it with nothing in force.
+    await asyncio.get_running_loop().run_in_executor(None, blocking)
+asyncio.run(main())
+pool.submit(work, "later").result()
+"""
+    )
+    result = program(code)
+    assert one(result.spans, name="submitted").parent_id == one(statements(result)).span_id
+    assert not one(result.spans, name="later").parent_id
+
+
 def test_a_log_record_in_the_call_has_its_ids(program: Run) -> None:
     code = (
         ENGINE
