@@ -81,10 +81,15 @@ class Unit:
         """Also the warm-up: iterations that take about the segment's length of wall time."""
         n, segment = 8, Unit.SEGMENT * 1e9
         while True:
-            wall = max(self.measure(n)[2], 1)
+            wall = max(self.measure(n)[1], 1)
             if wall > segment / 4:
                 return max(1, round(n * segment / wall))
             n = min(n * 8, max(n + 1, round(n * segment / wall)))
+
+    def others(self) -> int:
+        """Exports what is pending; the CPU of that and of all threads but the calling one so far."""
+        self.process.stdin.write("flush\n")
+        return self.answer()[0]
 
     def end(self) -> None:
         self.process.stdin.close()
@@ -107,6 +112,10 @@ def interleave(
     All live at once; the one whose turn it is runs, the others wait in a read. Ratios are of neighbours in
     time. Peers get every fourth turn: what they cost more is far above the noise. The order is
     drawn anew for each pair, so that neither drift nor what ran before favours one.
+
+    Spans are exported when the agent thinks fit. What its threads take for that in a round, with a flush at
+    the end, is shared out among the round's iterations: a flush after each turn would be an export every
+    fraction of a second, where agents wait for seconds.
     """
     shares = {key: Shares() for key in units}
     order = random.Random(1)
@@ -118,23 +127,32 @@ def interleave(
                 # One seed for all of a round, and objects elsewhere in each process: luck is not cost.
                 luck = {"PYTHONHASHSEED": str(round_), "BENCH_SCATTER": f"{order.randrange(10**9):09}"}
                 alive[key] = Unit(variant, name, environment | luck)
-            ratios: dict[str, list[tuple[float, float, float]]] = {key: [] for key in units}
+            before = {key: unit.others() for key, unit in alive.items()}
+            turns: list[dict[str, list[float]]] = []
             for pair in range(pairs):
                 turn = [key for key in units if pair % 4 == 0 or key.split()[0] not in ("otel", "ddtrace")]
                 per = {}
                 for key in order.sample(turn, len(turn)):
                     per[key] = [value / alive[key].n for value in alive[key].measure(alive[key].n)]
-                base = per.get("bare")
-                for key, value in per.items():
-                    # A unit with a reference of its own (`@traced`) is its own pair.
-                    against = value[3:] or base
-                    ratios[key].append((value[0] / against[0] - 1, value[1] / against[1] - 1, value[0]))
-            for key, values in ratios.items():
-                process, thread, cost = zip(*values, strict=True)
+                turns.append(per)
+            others = {}
+            for key, unit in alive.items():
+                count = sum(key in per for per in turns)
+                others[key] = (unit.others() - before[key]) / (unit.n * count)
+            for key in alive:
+                own = [per[key] for per in turns if key in per]
+                # A unit with a reference of its own (`@traced`) is its own pair.
+                bare = [
+                    per[key][2:3] * 2 or [per["bare"][0] + others["bare"], per["bare"][0]]
+                    for per in turns
+                    if key in per
+                ]
+                process = [(v[0] + others[key]) / b[0] - 1 for v, b in zip(own, bare, strict=True)]
+                thread = [v[0] / b[-1] - 1 for v, b in zip(own, bare, strict=True)]
                 shares[key].rounds.append(median(process))
                 shares[key].thread.append(median(thread))
-                shares[key].cost.append(median(cost))
-                shares[key].pairs += len(values)
+                shares[key].cost.append(median(v[0] + others[key] for v in own))
+                shares[key].pairs += len(own)
         finally:
             for unit in alive.values():
                 unit.end()

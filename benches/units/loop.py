@@ -1,9 +1,8 @@
 """What every unit shares: on each line `N` of standard input, run N iterations and answer the CPU they took.
 `-N` runs them without the cyclic garbage collector.
 
-The answer is `@ process thread wall` in nanoseconds. The process's CPU includes every thread and ends after
-a flush, so that the export of what the iterations made is in it; the thread's is the calling thread's alone,
-without the flush.
+The answer is `@ thread wall`: the calling thread's CPU and the time, in nanoseconds. On a line `flush`, all
+that was made is exported, and the answer is `@ others`: the CPU of that and of all other threads so far.
 """
 
 import gc
@@ -58,15 +57,18 @@ def main(run, reference=None):
     flush = _flush()
 
     def measure(function, n):
-        wall, thread, process = perf_counter_ns(), thread_time_ns(), process_time_ns()
+        wall, thread = perf_counter_ns(), thread_time_ns()
         function(n)
-        thread, wall = thread_time_ns() - thread, perf_counter_ns() - wall
-        flush()
-        return [process_time_ns() - process, thread, wall]
+        return [thread_time_ns() - thread, perf_counter_ns() - wall]
 
     measure(run, 1)
     print("@", flush=True)
     for line in sys.stdin:
+        if line == "flush\n":
+            thread = thread_time_ns()
+            flush()
+            print("@", process_time_ns() - thread, flush=True)
+            continue
         n = int(line)
         if n < 0:
             gc.disable()
