@@ -58,6 +58,7 @@ fn hooks(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
             row.set_item("module", target.module)?;
             row.set_item("attribute", target.attribute)?;
             row.set_item("state", state.state)?;
+            row.set_item("optional", target.optional)?;
             row.set_item("why", (!state.why.is_empty()).then_some(&state.why))?;
             targets.append(row)?;
         }

@@ -67,7 +67,17 @@ def test_a_child_that_gets_the_application_s_environment_is_traced(way, how):
 
 
 # An application that writes the variable itself, as one does that wants its children to find its modules.
-@pytest.mark.parametrize("how", ["ask()", "ask(env=os.environ)", "ask(env={**os.environ})"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "ask()",
+        "ask(env=os.environ)",
+        "ask(env={**os.environ})",
+        HANDED_ON["the shell"],
+        HANDED_ON["os.system"],
+        HANDED_ON["os.execv"],
+    ],
+)
 def test_a_pythonpath_that_the_application_sets_stands_behind_ours(way, how):
     code = "os.environ['PYTHONPATH'] = ':'.join(filter(None, ['/mine', os.environ.get('PYTHONPATH')]))\n"
     assert way.run_python(CHILD + code + how).ok().stdout == "/mine True\n"
@@ -75,6 +85,22 @@ def test_a_pythonpath_that_the_application_sets_stands_behind_ours(way, how):
     assert result.stdout == "/mine:/x True\n"
     with_copy = CHILD + "ask(env={**os.environ, 'PYTHONPATH': '/mine'})"
     assert way.run_python(with_copy, env={"PYTHONPATH": "/x"}).ok().stdout == "/mine True\n"
+
+
+@pytest.mark.parametrize("how", ["ask()", "ask(env=os.environ)", HANDED_ON["os.execv"]])
+def test_a_pythonpath_that_the_application_deletes_leaves_ours(way, how):
+    code = """
+os.environ["PYTHONPATH"] = "/mine"
+del os.environ["PYTHONPATH"]
+os.putenv("REMORA_TEST_OTHER", "x")
+os.unsetenv("REMORA_TEST_OTHER")
+try:
+    del os.environ["PYTHONPATH"]
+except KeyError:
+    pass
+"""
+    result = way.run_python(CHILD + code + how, env={"PYTHONPATH": "/x"}).ok()
+    assert (result.stdout, result.stderr) == ("None True\n", "")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +121,7 @@ def test_a_child_that_starts_clean_stays_clean(way, how):
 def test_what_starts_processes_is_what_it_was(way):
     code = """
 import inspect, os, posix, subprocess
-for name in ("execve", "posix_spawn", "posix_spawnp"):
+for name in ("execve", "posix_spawn", "posix_spawnp", "putenv", "unsetenv"):
     ours, original = getattr(os, name), getattr(posix, name)
     assert ours == original and repr(ours) == repr(original) and hash(ours) == hash(original), name
     assert ours.__doc__ == original.__doc__ and inspect.isbuiltin(original), name
@@ -108,6 +134,18 @@ for bad in ((), ("x",), ("x", [], {}, 1, 2), ("/nowhere", ["x"], {"A": "b"}), ("
         except Exception as error:
             outcomes.append((type(error), str(error)))
     assert outcomes[0] == outcomes[1], outcomes
+for name, all_bad in (
+    ("putenv", [(), ("A",), ("A", 7), (7, "A"), ("A=B", "x"), ("A", "\\0"), ("PYTHONPATH", 7), ("PYTHONPATH", "\\0")]),
+    ("unsetenv", [(), (7,), ("A=B",), ("PYTHONPATH\\0",), ("A", "B")]),
+):
+    for bad in all_bad:
+        outcomes = []
+        for function in (getattr(os, name), getattr(posix, name)):
+            try:
+                outcomes.append(function(*bad))
+            except Exception as error:
+                outcomes.append((type(error), str(error)))
+        assert outcomes[0] == outcomes[1], (name, bad, outcomes)
 class Odd(dict):
     def copy(self): raise RuntimeError
     def keys(self): raise KeyError("mine")

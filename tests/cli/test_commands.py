@@ -1,5 +1,6 @@
 """`remora config`, `doctor`, `version`, `--help`: what they say and with which status they end."""
 
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -93,7 +94,17 @@ def test_doctor_names_library_and_version(tmp_path):
     shown = doctor(tmp_path).stdout
     for name in ("flask", "requests"):
         assert f"✓ {name} {importlib.metadata.version(name)}: " in shown
-    assert "✓ sqlite3" in shown
+    assert "✓ threading (standard library): " in shown
+    assert "– logging (standard library): off → OTEL_PYTHON_LOG_CORRELATION=true" in shown
+
+
+def test_doctor_does_not_miss_what_only_other_releases_have(tmp_path):
+    """Of the newest release of each library, which are what the tests run with."""
+    libraries = doctor(tmp_path).stdout.partition("\nLibraries\n")[2].partition("\n\n")[0].splitlines()
+    hooked = [match for line in libraries if (match := re.search(r"(\d+) of (\d+) hooked$", line))]
+    assert len(hooked) > 15
+    assert [match.string for match in hooked if match[1] != match[2]] == []
+    assert [line for line in libraries if line.lstrip().startswith("!")] == []
 
 
 def test_doctor_tells_what_is_disabled(tmp_path):

@@ -283,6 +283,31 @@ def test_a_bare_application_has_one_span_and_a_framework_takes_it_over(
     assert taken["http.route"] in ("/items/{item}", "/items/<item>")
 
 
+def test_with_starlette_disabled_its_applications_are_bare_ones(
+    service: Callable[..., Service], tmp_path: Path
+) -> None:
+    (tmp_path / "apps.py").write_text(
+        """
+import fastapi
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+plain = Starlette(routes=[Route("/x/{k}", lambda request: PlainTextResponse("x"))])
+framework = fastapi.FastAPI(routes=plain.routes)
+"""
+    )
+    for name, scope in (("plain", "remora.asgi"), ("framework", "remora.fastapi")):
+        served = service(
+            [sys.executable, *SERVERS["uvicorn"], f"apps:{name}"],
+            cwd=tmp_path,
+            env={"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "starlette"},
+        )
+        urllib.request.urlopen(served.url + "/x/1").close()
+        served.stop()
+        span = one(served.spans)
+        assert (span.scope, span["url.path"], span["http.response.status_code"]) == (scope, "/x/1", 200)
+
+
 def test_wsgi_errors_after_a_head_and_streamed_bodies(program: Run) -> None:
     code = """
 from gunicorn.app.base import BaseApplication

@@ -66,6 +66,29 @@ with remora.span("outer"):
     assert one(result.spans, name="inner").parent_id == second.span_id
 
 
+@on_oldest_and_newest
+def test_a_thread_that_inherits_the_context_is_its_child(program: Run, python: Python) -> None:
+    """From 3.14 on, where it is asked for: what the thread copies does not hold the call's span."""
+    code = (
+        ENGINE
+        + """
+show(getattr(sys.flags, "thread_inherit_context", None))
+def work():
+    with remora.span("thread"):
+        pass
+def probe():
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+with remora.span("outer"):
+    call(probe)
+"""
+    )
+    result = program(code, python=python, env={"PYTHON_THREAD_INHERIT_CONTEXT": "1"})
+    assert result.shown == [1 if python.number >= (3, 14) else None]
+    assert one(result.spans, name="thread").parent_id == one(statements(result)).span_id
+
+
 def test_an_exception_ends_it(program: Run) -> None:
     code = (
         ENGINE

@@ -458,6 +458,17 @@ def test_a_release_without_the_attribute_warns_once_and_works(program: Run) -> N
     assert result.spans == []
 
 
+@on_releases("old", "newest")
+def test_status_says_which_hooks_a_release_does_not_need(program: Run, python: Python) -> None:
+    code = """
+import urllib3, remora
+hook = remora.status()["hooks"]["urllib3"]
+show(hook["state"], {t["attribute"]: t["state"] for t in hook["targets"]}["HTTPConnectionPool.urlopen"])
+"""
+    expected = "applied" if python.age else "unneeded"
+    assert program(code, python=python).shown == [["applied", expected]]
+
+
 def test_a_vendored_copy_is_left_alone(program: Run) -> None:
     code = """
         from pip._vendor import urllib3

@@ -73,7 +73,8 @@ class _Export(TypedDict):
 class _Target(TypedDict):
     module: str
     attribute: str
-    state: str
+    state: Literal["waiting", "applied", "unneeded", "disabled", "missing"]
+    optional: bool
     why: str | None
 
 @type_check_only

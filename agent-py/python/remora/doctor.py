@@ -194,18 +194,20 @@ def libraries(report: Report, environment: dict[str, str], known: dict[str, Any]
             report.line("none", f"{name}: not installed")
             continue
         hook = hooks.get(name, known[name])
-        title = f"{name} {hook.get('version') or _version(hook)}".rstrip()
-        _library(report, title, hook, child.failed)
+        _library(report, name, hook, child.failed)
     if not installed:
         report.line("look", "no library that remora knows is installed: only @traced and span() make spans")
 
 
-def _library(report: Report, title: str, hook: dict[str, Any], failed: dict[str, str]) -> None:
-    targets = hook["targets"]
+def _library(report: Report, name: str, hook: dict[str, Any], failed: dict[str, str]) -> None:
+    title = f"{name} {_version(hook)}".rstrip()
+    targets = [target for target in hook["targets"] if _is_wanted(target, failed.get(target["module"], ""))]
     applied = [target for target in targets if target["state"] == "applied"]
     missing = [target for target in targets if target["state"] == "missing"]
     broken = {target["module"]: failed[target["module"]] for target in targets if target["module"] in failed}
-    if hook["state"] == "disabled":
+    if hook["state"] == "disabled" and name == "logging":
+        report.line("none", f"{title}: off", "OTEL_PYTHON_LOG_CORRELATION=true puts trace ids on log records")
+    elif hook["state"] == "disabled":
         report.line("none", f"{title}: disabled", "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS names it")
     elif hook["state"] == "tripped":
         report.line("look", f"{title}: switched off after {hook['faults']} faults", "please report it")
@@ -218,6 +220,16 @@ def _library(report: Report, title: str, hook: dict[str, Any], failed: dict[str,
         report.line("look", f"  {target['module']}.{target['attribute']}: {why}")
     for module, why in broken.items():
         report.line("look", f"  {module} cannot be imported: {why}")
+
+
+def _is_wanted(target: dict[str, Any], fault: str) -> bool:
+    """False for what only other releases have, and for another package that is not there."""
+    module = target["module"]
+    absent = fault.removeprefix("ModuleNotFoundError: No module named ").strip("'")
+    is_absent = f"{module}.".startswith(f"{absent}.")
+    return target["state"] != "unneeded" and not (
+        is_absent and (target["optional"] or absent == module.partition(".")[0])
+    )
 
 
 def _top(hook: dict[str, Any]) -> set[str]:
@@ -235,11 +247,13 @@ def _found(hook: dict[str, Any]) -> bool:
 
 
 def _version(hook: dict[str, Any]) -> str:
-    names = _top(hook)
-    if names <= sys.stdlib_module_names:
-        return "(standard library)"
+    if not hook["distribution"]:
+        first = hook["targets"][0]["module"].partition(".")[0]
+        return "(standard library)" if first in sys.stdlib_module_names else ""
+    if hook.get("version"):
+        return str(hook["version"])
     owners = importlib.metadata.packages_distributions()
-    for name in sorted(names):
+    for name in sorted(_top(hook)):
         for distribution in owners.get(name, ()):
             return importlib.metadata.version(distribution)
     return ""

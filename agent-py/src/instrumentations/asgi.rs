@@ -7,7 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyString};
 
-use super::wsgi;
+use super::{starlette, wsgi};
 use crate::breaker::Breaker;
 use crate::http::asgi::Server;
 use crate::http::excluded_urls::ExcludedUrls;
@@ -83,7 +83,8 @@ fn load(call: &mut Call<'_>) -> HookResult {
         if let (Some(holder), Some(wrapped)) = (holder, wsgi::wrapped(&inner)?) {
             holder.setattr(intern!(py, "app"), wrapped)?;
         }
-    } else if !wrapper::is_wrapper(&application) && !server::is_hooked(&inner) {
+    } else if !wrapper::is_wrapper(&application) && (!server::is_hooked(&inner) || starlette::passes(&inner))
+    {
         config.setattr(loaded, wrapper::wrap_async(&application, self::application, &LIBRARY.breaker)?)?;
     }
     Ok(())

@@ -89,10 +89,21 @@ const WRAPPED: &str = "is wrapped already";
 /// What became of a target.
 #[derive(Clone, Debug, Default)]
 pub struct TargetState {
-    /// `waiting`, `applied`, `missing` or `disabled`.
+    /// `waiting`, `applied`, `unneeded` in this release, `missing` or `disabled`.
     pub state: &'static str,
     /// Why, where it needs saying.
     pub why: String,
+}
+
+impl TargetState {
+    fn is_unneeded(&self) -> bool {
+        self.state == "unneeded"
+    }
+
+    /// Whether nothing is missing here.
+    fn is_whole(&self) -> bool {
+        self.state == "applied" || self.is_unneeded()
+    }
 }
 
 struct Entry {
@@ -143,9 +154,8 @@ pub fn apply(py: Python<'_>, index: usize, module: &Bound<'_, PyAny>) {
     };
     let breaker = &instrumentation.breaker;
     if target.unneeded.is_some_and(|unneeded| unneeded(module)) {
-        // Whole without it.
         if let Some(entry) = entries().get_mut(index) {
-            entry.state = TargetState { state: "applied", why: String::new() };
+            entry.state = TargetState { state: "unneeded", why: String::new() };
         }
         return;
     }
@@ -166,8 +176,12 @@ pub fn apply(py: Python<'_>, index: usize, module: &Bound<'_, PyAny>) {
         Err(error) => {
             let why = error.value(py).to_string();
             // Another name of the same callable, or a class that outlived its module's reload.
-            let state = if why == WRAPPED { "applied" } else { "missing" };
-            if !target.optional && state == "missing" {
+            let state = match target.optional {
+                _ if why == WRAPPED => "applied",
+                true => "unneeded",
+                false => "missing",
+            };
+            if state == "missing" {
                 diagnostics::warn(&format!(
                     "instrumentation '{}' cannot wrap {}:{} ({why}); calls through it are not traced",
                     instrumentation.name, target.module, target.attribute
@@ -192,8 +206,7 @@ pub fn apply_after_all(py: Python<'_>, instrumentation: &'static Instrumentation
     let is_left = |entry: &Entry| {
         std::ptr::eq(entry.instrumentation, instrumentation)
             && entry.target.unneeded.is_some()
-            && entry.state.state == "applied"
-            && entry.site.is_none()
+            && entry.state.is_unneeded()
     };
     let left: Vec<(usize, &str)> = entries()
         .iter()
@@ -241,9 +254,9 @@ impl Report {
             "tripped"
         } else if any("disabled") {
             "disabled"
-        } else if self.targets.iter().any(|(target, state)| state.state == "missing" && !target.optional) {
+        } else if any("missing") {
             "missing"
-        } else if any("applied") {
+        } else if self.targets.iter().any(|(_, target)| target.is_whole()) {
             "applied"
         } else {
             "waiting"
@@ -256,7 +269,7 @@ pub fn is_applied(instrumentation: &'static Instrumentation) -> bool {
     entries()
         .iter()
         .filter(|entry| std::ptr::eq(entry.instrumentation, instrumentation))
-        .all(|entry| entry.state.state == "applied" || entry.target.optional)
+        .all(|entry| entry.state.is_whole() || entry.target.optional)
 }
 
 /// Whether what a library wraps in this module is wrapped.
@@ -265,7 +278,7 @@ pub fn is_applied_in(instrumentation: &'static Instrumentation, module: &str) ->
     let mut there = entries.iter().filter(|entry| {
         std::ptr::eq(entry.instrumentation, instrumentation) && entry.target.module == module
     });
-    there.any(|entry| entry.state.state == "applied")
+    there.any(|entry| entry.state.is_whole())
 }
 
 /// The version that an imported library says of itself. Nothing is imported and no lazy attribute is asked for.

@@ -17,7 +17,7 @@ use crate::ffi::{Held, quiet};
 use crate::http::asgi::{self, Server};
 use crate::http::excluded_urls::ExcludedUrls;
 use crate::instrumentations::{Instrumentation, Target};
-use crate::objects::attribute;
+use crate::objects::{Class, attribute};
 use crate::suppression::{self, Of};
 use crate::wrapper::{self, Call, Flight, HookResult};
 
@@ -51,6 +51,12 @@ pub fn application(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
         Some(server) => server.serve(call, 1),
         None => Ok(None),
     }
+}
+
+/// Whether that hook, there for FastAPI's sake, lets requests to this application pass without a span.
+pub fn passes(application: &Bound<'_, PyAny>) -> bool {
+    static STARLETTE: Class = Class::new("starlette.applications", "Starlette");
+    !LIBRARY.is_enabled() && STARLETTE.is_base_of(application) && fastapi::server(application).is_none()
 }
 
 fn route(call: &mut Call<'_>) -> HookResult {

@@ -1,9 +1,11 @@
 //! The environment of child processes: our folder on `PYTHONPATH` is for them, not for the application to see.
 //!
 //! The launcher's one variable leaves `os.environ`, which every `requests.get` reads several times, and stays in the C
-//! library's environment: a child that is given none inherits it. One that is given an environment gets the folder put
-//! in front again where that is the application's own, handed on; one that starts clean stays clean.
+//! library's environment, also where the application sets or deletes the variable: a child that is given none inherits
+//! it. One that is given an environment gets the folder put in front again where that is the application's own, handed
+//! on; one that starts clean stays clean.
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
 
@@ -48,6 +50,9 @@ pub fn hide_folder(py: Python<'_>) -> PyResult<()> {
     for name in ["execve", "posix_spawn", "posix_spawnp"] {
         watch(&os, name, mapping_given);
     }
+    // `os.environ` calls them by these names.
+    watch(&os, "putenv", value_set);
+    watch(&os, "unsetenv", value_deleted);
     // Under a name of its own, where something has imported it before us.
     if let Some(subprocess) = hook::imported(py, "subprocess")? {
         watch(&subprocess, "_fork_exec", list_given);
@@ -89,6 +94,35 @@ fn restored(theirs: Option<&[u8]>) -> Option<Vec<u8>> {
         value.extend_from_slice(theirs);
     }
     Some(value)
+}
+
+/// Whether `os.putenv` or `os.unsetenv` is about the variable.
+fn is_about_variable(call: &Call<'_>) -> bool {
+    let name = call.arg(0).and_then(|name| bytes_of(&name));
+    name.is_some_and(|name| name.as_bytes() == VARIABLE.as_bytes())
+}
+
+/// `os.putenv(name, value)`.
+fn value_set(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    let value = call.arg(1).filter(|_| is_about_variable(call)).and_then(|value| bytes_of(&value));
+    match value.and_then(|value| restored(Some(value.as_bytes()))) {
+        Some(value) => call.proceed_replacing(1, intern!(py, "value"), PyBytes::new(py, &value).as_any()),
+        None => call.proceed(),
+    }
+    Ok(())
+}
+
+/// `os.unsetenv(name)`.
+fn value_deleted(call: &mut Call<'_>) -> HookResult {
+    let ours = FOLDERS.get().filter(|_| is_about_variable(call));
+    call.proceed();
+    if let (Some(ours), Some(_)) = (ours, call.result()) {
+        // SAFETY: Python itself has changed the environment a moment ago, on this thread and as attached as we are: who
+        // reads it at the same time would have met that as well.
+        unsafe { std::env::set_var(VARIABLE, OsStr::from_bytes(ours)) };
+    }
+    Ok(())
 }
 
 /// Whether an environment is the application's own handed on: it has at least half of those variables.
@@ -161,7 +195,7 @@ fn list_for_child<'py>(given: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, 
     let py = given.py();
     let Some(own) = ENVIRON.get(py).map(|own| own.bind(py)) else { return Ok(None) };
     let entries: Vec<Bound<'py, PyBytes>> = if given.is_none() {
-        // Inherited, unless the application has set the variable anew.
+        // Inherited, unless something else has set the variable anew.
         let inherited = std::env::var_os(VARIABLE);
         if inherited.is_some_and(|path| restored(Some(path.as_bytes())).is_none()) {
             return Ok(None);
