@@ -25,6 +25,10 @@ def _scatter(seed):
 
 
 _kept = _scatter(int(os.environ.get("BENCH_SCATTER", "0")))
+# glibc maps and unmaps each block of 128 KiB or more, until a mapped one as large has been freed. Each read
+# of asyncio's is such a block, and shrinks before it is freed: aiohttp takes a third less CPU once anything
+# else in the process, an agent's export for one, has freed a large block. Here it has in every variant.
+bytes(1 << 20)
 
 UPSTREAM = os.environ.get("BENCH_UPSTREAM", "") + "/"
 # "Bare plus one constant header": what any agent that propagates must add, whatever it costs itself.
