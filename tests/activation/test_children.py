@@ -161,9 +161,12 @@ print("same")
 @on_every_python
 @pytest.mark.parametrize("first", [False, True])
 def test_on_every_interpreter_and_where_subprocess_was_there_first(python, tmp_path, first):
-    code = (
-        "ask(); ask(env={**os.environ, 'MORE': '1'}); ask(env={}); os.execve(COMMAND[0], COMMAND, os.environ)"
-    )
+    code = """
+getattr(os, "reload_environ", lambda: None)()
+assert os.environ["PYTHONPATH"] == "/x"
+ask(); ask(env={**os.environ, "MORE": "1"}); ask(env={})
+os.execve(COMMAND[0], COMMAND, os.environ)
+"""
     env = {
         "PYTHONPATH": f"{package_of(python.exe) / 'autoload'}:/x",
         **{f"VARIABLE_{n}": "x" for n in range(8)},
@@ -174,6 +177,13 @@ def test_on_every_interpreter_and_where_subprocess_was_there_first(python, tmp_p
         flags, code = ["-S"], "import subprocess, site; site.main()\n" + code
     result = run([python, *flags, "-c", code], env=env).ok()
     assert result.stdout == "/x True\n/x True\nNone False\n/x True\n"
+
+
+@on_every_python
+def test_an_environment_that_is_read_anew_does_not_show_the_folder_either(python):
+    code = "import os; getattr(os, 'reload_environ', lambda: None)(); print(os.environ.get('PYTHONPATH'))"
+    result = run([python, "-c", code], env={"PYTHONPATH": str(package_of(python.exe) / "autoload")}).ok()
+    assert (result.stdout, result.stderr) == ("None\n", "")
 
 
 def test_an_environment_of_another_kind_is_left_as_it_is(way):

@@ -53,6 +53,10 @@ pub fn hide_folder(py: Python<'_>) -> PyResult<()> {
     // `os.environ` calls them by these names.
     watch(&os, "putenv", value_set);
     watch(&os, "unsetenv", value_deleted);
+    // From 3.14 on.
+    if attribute(&os, intern!(py, "reload_environ")).is_some() {
+        watch(&os, "reload_environ", reloaded);
+    }
     // Under a name of its own, where something has imported it before us.
     if let Some(subprocess) = hook::imported(py, "subprocess")? {
         watch(&subprocess, "_fork_exec", list_given);
@@ -121,6 +125,21 @@ fn value_deleted(call: &mut Call<'_>) -> HookResult {
         // SAFETY: Python itself has changed the environment a moment ago, on this thread and as attached as we are: who
         // reads it at the same time would have met that as well.
         unsafe { std::env::set_var(VARIABLE, OsStr::from_bytes(ours)) };
+    }
+    Ok(())
+}
+
+/// `os.reload_environ()`: `os.environ` is what the C library has, our folder too.
+fn reloaded(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    call.proceed();
+    let Some(own) = ENVIRON.get(py).map(|own| own.bind(py)) else { return Ok(()) };
+    let key = PyBytes::new(py, VARIABLE.as_bytes());
+    let shown = own.get_item(&key)?.and_then(|value| bytes_of(&value));
+    match shown.and_then(|value| split(value.as_bytes())) {
+        Some((_, Some(rest))) => own.set_item(key, PyBytes::new(py, &rest))?,
+        Some((_, None)) => own.del_item(key)?,
+        None => {}
     }
     Ok(())
 }
