@@ -94,6 +94,7 @@ def test_doctor_names_library_and_version(tmp_path):
     shown = doctor(tmp_path).stdout
     for name in ("flask", "requests"):
         assert f"✓ {name} {importlib.metadata.version(name)}: " in shown
+    assert "✓ sqlite3 (standard library): " in shown
     assert "✓ threading (standard library): " in shown
     assert "– logging (standard library): off → OTEL_PYTHON_LOG_CORRELATION=true" in shown
 

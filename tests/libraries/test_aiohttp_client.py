@@ -527,3 +527,40 @@ def test_the_context_goes_by_the_wire_and_not_by_the_application_s_request(
         assert received.headers["traceparent"] == f"00-{span.trace_id}-{span.span_id}-03"
     own = upstream.received[-1].headers
     assert (own["x-traceparent"], own["baggage"]) == ("stays", "k=v")
+
+
+def test_a_release_that_puts_the_head_together_otherwise_sends_the_header_too(
+    program: Run, upstream: Upstream
+) -> None:
+    """Its writer has no function of the name that we wrap, which is no fault: the header goes into the request's own."""
+    code = (
+        """
+import re, sys
+from importlib.machinery import PathFinder, SourceFileLoader
+class Renaming(SourceFileLoader):
+    def get_code(self, name):
+        source = self.get_source(name)
+        return self.source_to_code(re.sub(r"(?<![\\w.])_serialize_headers", "_put_together", source), self.path)
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "aiohttp.http_writer":
+            spec = PathFinder.find_spec(name, path)
+            spec.loader = Renaming(spec.loader.name, spec.loader.path)
+            return spec
+# Behind the agent, whose hook would else not see the module.
+sys.meta_path.insert(1, Finder)
+"""
+        + SESSION
+        + """
+async def work(session):
+    await session.get(URL)
+go(work)
+import aiohttp.http_writer, remora
+hook = remora.status()["hooks"]["aiohttp-client"]
+show(hasattr(aiohttp.http_writer, "_serialize_headers"), hook["state"], [t["state"] for t in hook["targets"]])
+"""
+    )
+    result = program(code)
+    assert result.shown == [[False, "applied", ["applied", "applied", "unneeded"]]]
+    assert [one.span_id for one in upstream.received] == [result.spans[0].span_id]

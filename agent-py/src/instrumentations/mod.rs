@@ -95,17 +95,6 @@ pub struct TargetState {
     pub why: String,
 }
 
-impl TargetState {
-    fn is_unneeded(&self) -> bool {
-        self.state == "unneeded"
-    }
-
-    /// Whether nothing is missing here.
-    fn is_whole(&self) -> bool {
-        self.state == "applied" || self.is_unneeded()
-    }
-}
-
 struct Entry {
     instrumentation: &'static Instrumentation,
     target: &'static Target,
@@ -206,7 +195,7 @@ pub fn apply_after_all(py: Python<'_>, instrumentation: &'static Instrumentation
     let is_left = |entry: &Entry| {
         std::ptr::eq(entry.instrumentation, instrumentation)
             && entry.target.unneeded.is_some()
-            && entry.state.is_unneeded()
+            && entry.state.state == "unneeded"
     };
     let left: Vec<(usize, &str)> = entries()
         .iter()
@@ -256,7 +245,7 @@ impl Report {
             "disabled"
         } else if any("missing") {
             "missing"
-        } else if self.targets.iter().any(|(_, target)| target.is_whole()) {
+        } else if any("applied") {
             "applied"
         } else {
             "waiting"
@@ -269,16 +258,17 @@ pub fn is_applied(instrumentation: &'static Instrumentation) -> bool {
     entries()
         .iter()
         .filter(|entry| std::ptr::eq(entry.instrumentation, instrumentation))
-        .all(|entry| entry.state.is_whole() || entry.target.optional)
+        .all(|entry| matches!(entry.state.state, "applied" | "unneeded") || entry.target.optional)
 }
 
-/// Whether what a library wraps in this module is wrapped.
+/// Whether what a library wraps in this module is wrapped. Not where this release has nothing to wrap there: who asks
+/// does without it then.
 pub fn is_applied_in(instrumentation: &'static Instrumentation, module: &str) -> bool {
     let entries = entries();
     let mut there = entries.iter().filter(|entry| {
         std::ptr::eq(entry.instrumentation, instrumentation) && entry.target.module == module
     });
-    there.any(|entry| entry.state.is_whole())
+    there.any(|entry| entry.state.state == "applied")
 }
 
 /// The version that an imported library says of itself. Nothing is imported and no lazy attribute is asked for.
