@@ -21,6 +21,7 @@ pub mod resource;
 pub mod sampling;
 pub mod semconv;
 pub mod settings;
+mod shared;
 pub mod span;
 pub mod sql;
 mod sync;

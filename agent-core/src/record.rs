@@ -2,12 +2,13 @@
 //!
 //! Written on the application's thread, read on the exporter's. An attribute is written as OTLP's protobuf has it, under
 //! the tag of its field in `Span`, `Event` or `Link`: a request in that form takes over whole runs of them. Everything
-//! else has a tag of ours, below all of those. Nothing in it points anywhere: a record is copied with one `memcpy` and
-//! dropped on any thread.
+//! else has a tag of ours, below all of those. What very many records have in common is in them as a number
+//! ([`shared`]). Nothing in it points anywhere: a record is copied with one `memcpy` and dropped on any thread.
 
 use crate::clock::Ticks;
 use crate::id::{SpanId, TraceId};
 use crate::keys::Key;
+use crate::shared;
 use crate::wire::{self, BYTES, Reader};
 
 /// No single value is longer than this many bytes, whatever the limits say: one hostile value must not make a
@@ -27,6 +28,8 @@ mod tag {
     pub const TRACE_STATE: u8 = 3;
     pub const EVENT: u8 = 4;
     pub const LINK: u8 = 5;
+    /// Entries that are kept elsewhere, by number.
+    pub const SHARED: u8 = 6;
     /// `Span.attributes`
     pub const ATTRIBUTE: u8 = wire::tag(9, BYTES);
     /// `Span.Event.attributes`
@@ -244,9 +247,33 @@ impl Writer {
         self.bytes.push(tag);
     }
 
+    /// Appends the entries that are kept under that number.
+    #[inline]
+    pub(crate) fn shared(&mut self, number: u16) {
+        let [low, high] = number.to_ne_bytes();
+        self.bytes.extend_from_slice(&[tag::SHARED, low, high]);
+    }
+
+    /// Writes what is in it by number out.
+    pub(crate) fn write_out(&mut self) {
+        let mut at = 0;
+        while let Some(bytes) = self.bytes.get(at..) {
+            if let [tag::SHARED, low, high, ..] = *bytes {
+                let entries = shared::piece(u16::from_ne_bytes([low, high])).unwrap_or_default();
+                self.bytes.splice(at..at + 3, entries.iter().copied());
+                at += entries.len();
+            } else if let Some((_, len)) = Entry::at(bytes) {
+                at += len;
+            } else {
+                break;
+            }
+        }
+    }
+
     /// Removes the entries that `which` says, given the bytes from the entry on; returns their count.
     #[cold]
     fn remove(&mut self, which: impl Fn(&[u8], &Entry<'_>) -> bool) -> u16 {
+        self.write_out();
         let (mut at, mut removed) = (0, 0);
         while let Some((entry, len)) = Entry::at(&self.bytes[at..]) {
             if which(&self.bytes[at..], &entry) {
@@ -401,22 +428,31 @@ pub enum Entry<'a> {
 
 /// Reads a record's entries. A malformed record ends early; it never panics.
 #[derive(Clone, Copy, Debug)]
-pub struct Entries<'a>(pub(crate) &'a [u8]);
+pub struct Entries<'a>(Steps<'a>);
 
 impl<'a> Entries<'a> {
     /// The entries of a record's bytes, whatever they are.
     pub fn of(bytes: &'a [u8]) -> Self {
-        Self(bytes)
+        Self(Steps { rest: bytes, shared: &[] })
     }
 
     /// The bytes. Of an event's or a link's entries they are its attributes as OTLP's protobuf has them.
     pub fn bytes(self) -> &'a [u8] {
-        self.0
+        self.0.rest
     }
 
     /// The entries, attributes that follow each other in one piece.
     pub fn pieces(self) -> Pieces<'a> {
         Pieces(self.0)
+    }
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Entry<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Entry<'a>> {
+        self.0.entry()
     }
 }
 
@@ -431,36 +467,65 @@ pub enum Piece<'a> {
 
 /// Reads a record by pieces.
 #[derive(Clone, Copy, Debug)]
-pub struct Pieces<'a>(&'a [u8]);
+pub struct Pieces<'a>(Steps<'a>);
 
 impl<'a> Iterator for Pieces<'a> {
     type Item = Piece<'a>;
 
     #[inline]
     fn next(&mut self) -> Option<Piece<'a>> {
-        let mut reader = Reader(self.0);
+        let run = self.0.attributes()?;
+        if !run.is_empty() {
+            return Some(Piece::Attributes(run));
+        }
+        self.0.entry().map(Piece::Other)
+    }
+}
+
+/// The way through a record, into what is kept elsewhere and back.
+#[derive(Clone, Copy, Debug)]
+struct Steps<'a> {
+    rest: &'a [u8],
+    /// What is left of the shared entries that were come to last.
+    shared: &'a [u8],
+}
+
+impl<'a> Steps<'a> {
+    /// The bytes that begin with the next entry.
+    #[inline]
+    fn here(&mut self) -> Option<&mut &'a [u8]> {
+        if self.shared.is_empty() {
+            while let [tag::SHARED, low, high, rest @ ..] = self.rest {
+                self.shared = shared::piece(u16::from_ne_bytes([*low, *high]))?;
+                self.rest = rest;
+                if !self.shared.is_empty() {
+                    return Some(&mut self.shared);
+                }
+            }
+            return Some(&mut self.rest);
+        }
+        Some(&mut self.shared)
+    }
+
+    /// The attributes from here to the next other entry: none, where that is the next.
+    #[inline]
+    fn attributes(&mut self) -> Option<&'a [u8]> {
+        let here = self.here()?;
+        let mut reader = Reader(here);
         while reader.0.first() == Some(&tag::ATTRIBUTE) {
             reader.byte()?;
             reader.run()?;
         }
-        let (run, rest) = self.0.split_at_checked(self.0.len() - reader.0.len())?;
-        self.0 = rest;
-        if !run.is_empty() {
-            return Some(Piece::Attributes(run));
-        }
-        let (entry, len) = Entry::at(rest)?;
-        self.0 = rest.get(len..)?;
-        Some(Piece::Other(entry))
+        let (run, rest) = here.split_at_checked(here.len() - reader.0.len())?;
+        *here = rest;
+        Some(run)
     }
-}
-
-impl<'a> Iterator for Entries<'a> {
-    type Item = Entry<'a>;
 
     #[inline]
-    fn next(&mut self) -> Option<Entry<'a>> {
-        let (entry, len) = Entry::at(self.0)?;
-        self.0 = self.0.get(len..)?;
+    fn entry(&mut self) -> Option<Entry<'a>> {
+        let here = self.here()?;
+        let (entry, len) = Entry::at(here)?;
+        *here = here.get(len..)?;
         Some(entry)
     }
 }
@@ -482,7 +547,7 @@ impl<'a> Entry<'a> {
                 let name = text(&mut reader)?;
                 let at = Ticks(u64::from_ne_bytes(reader.array()?));
                 let dropped = u16::from_ne_bytes(reader.array()?);
-                Self::Event(at, name, Entries(sized(&mut reader)?), dropped)
+                Self::Event(at, name, Entries::of(sized(&mut reader)?), dropped)
             }
             tag::LINK => {
                 let link = Link {
@@ -493,7 +558,7 @@ impl<'a> Entry<'a> {
                     trace_state: text(&mut reader)?,
                 };
                 let dropped = u16::from_ne_bytes(reader.array()?);
-                Self::Link(link, Entries(sized(&mut reader)?), dropped)
+                Self::Link(link, Entries::of(sized(&mut reader)?), dropped)
             }
             _ => return None,
         };

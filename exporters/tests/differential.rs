@@ -75,7 +75,8 @@ fn proto_resource() -> ProtoResource {
 fn reference(shape: &Shape, made: &SpanRef<'_>, line: &Timeline) -> Span {
     let header = made.span;
     let parent = header.parent_span_id;
-    let mut attributes = Vec::new();
+    let common = spans::COMMON.map(|(key, value)| pair(key, Any::IntValue(value)));
+    let mut attributes = [common.as_slice()].repeat(shape.common).concat();
     if shape.replaced.is_some() {
         attributes.push(pair("replaced", Any::IntValue(1)));
     }
@@ -91,7 +92,11 @@ fn reference(shape: &Shape, made: &SpanRef<'_>, line: &Timeline) -> Span {
         parent_span_id: if parent == [0; 8] { Vec::new() } else { parent.to_vec() },
         // Our trace ids are random; the remote parent's context does not say that its are.
         flags: if shape.remote.is_some() { 0x301 } else { 0x103 },
-        name: shape.own_name.clone().unwrap_or_else(|| "static name".into()),
+        name: match &shape.own_name {
+            Some(name) => name.clone(),
+            None if shape.common > 0 => spans::COMMON_NAME.into(),
+            None => "static name".into(),
+        },
         kind: shape.kind as i32,
         start_time_unix_nano: line.unix_nanos(header.start),
         end_time_unix_nano: line.unix_nanos(header.end),

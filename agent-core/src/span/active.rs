@@ -206,13 +206,22 @@ impl ActiveSpan {
         }
     }
 
+    /// Its record, with nothing in it that is named by number.
     pub(crate) fn into_record(mut self) -> Box<[u8]> {
+        self.writer.write_out();
         std::mem::take(&mut self.writer.bytes).into_boxed_slice()
     }
 
-    /// Appends entries that were written under the same limits; false where they would pass the attribute limit.
+    /// Appends entries that were written under the same limits, by their number where they are shared; false where
+    /// they would pass the attribute limit.
     #[inline]
-    pub(crate) fn append_record(&mut self, bytes: &[u8], attributes: u16, limit: usize) -> bool {
+    pub(crate) fn append_record(
+        &mut self,
+        bytes: &[u8],
+        number: Option<u16>,
+        attributes: u16,
+        limit: usize,
+    ) -> bool {
         if !self.recording {
             return true;
         }
@@ -221,7 +230,10 @@ impl ActiveSpan {
             return false;
         }
         self.counts.attributes = count as u16;
-        self.writer.bytes.extend_from_slice(bytes);
+        match number {
+            Some(number) => self.writer.shared(number),
+            None => self.writer.bytes.extend_from_slice(bytes),
+        }
         true
     }
 

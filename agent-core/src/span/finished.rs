@@ -157,7 +157,7 @@ impl Chunk {
     pub fn iter(&self) -> impl ExactSizeIterator<Item = SpanRef<'_>> {
         self.spans.iter().map(|span| SpanRef {
             span,
-            entries: Entries(
+            entries: Entries::of(
                 self.arena.get(span.record_start as usize..span.record_end as usize).unwrap_or_default(),
             ),
         })

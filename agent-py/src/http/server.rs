@@ -273,19 +273,22 @@ pub fn start<'py>(
     Some(span)
 }
 
-/// Whether a request with nothing in force would get a span in vain: the sampler begins no trace at all, the caller
-/// gave nothing to hand on, and no log record says which span it was made under. What hangs below it then begins where
-/// it is made, and is left out there.
+/// Whether a request with nothing in force gets a span in vain, and is counted as left out: the sampler begins no trace
+/// at all, the caller gave nothing to hand on, and no log record says which span it was made under. What hangs below it
+/// then begins where it is made, and is left out there.
 #[inline]
-fn is_for_nobody(incoming: &Incoming) -> bool {
-    let nobody = incoming.remote.is_none()
-        && incoming.carried.is_none()
-        && !tracer::current().sampler.may_sample_root()
-        && !settings::log_correlation();
+pub fn is_for_nobody(incoming: &Incoming) -> bool {
+    let nobody = may_be_for_nobody() && incoming.remote.is_none() && incoming.carried.is_none();
     if nobody {
         tracer::count_sampled_out();
     }
     nobody
+}
+
+/// Whether that can be, whatever came in.
+#[inline]
+pub fn may_be_for_nobody() -> bool {
+    !tracer::current().sampler.may_sample_root() && !settings::log_correlation()
 }
 
 /// Marks a span as one that a server's hook made, which knows nothing of the application.

@@ -53,8 +53,23 @@ struct Serving {
 }
 
 fn handle(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
-    let request = call.argument(1, intern!(call.py(), "request"));
-    Ok(request.map(|request| Box::new(Serving { request: Held::new(&request), excluded: false }) as _))
+    let py = call.py();
+    let Some(request) = call.argument(1, intern!(py, "request")) else { return Ok(None) };
+    if server::may_be_for_nobody() && is_for_nobody(&request) {
+        return Ok(None);
+    }
+    Ok(Some(Box::new(Serving { request: Held::new(&request), excluded: false })))
+}
+
+/// Whether nobody would ever see the request's span: the application then gets its coroutine as it is.
+fn is_for_nobody(request: &Bound<'_, PyAny>) -> bool {
+    let py = request.py();
+    let Some(message) = attribute(request, intern!(py, "_message")) else { return false };
+    let headers = wanted(&message);
+    current::current(py).is_none()
+        && !suppression::suppressed(py, Of::Any)
+        && !EXCLUDED.contain(|| Some(Cow::Owned(url(request, &message, &headers))))
+        && server::is_for_nobody(&headers.incoming())
 }
 
 impl Flight for Serving {

@@ -13,6 +13,7 @@
 use std::sync::OnceLock;
 
 use agent_core::Key;
+use agent_core::fragment::Fragment;
 use agent_core::record::{self, Link};
 use agent_core::span::{ActiveSpan, Chunk, Parent, SpanKind, SpanSpec};
 use agent_core::{clock, local};
@@ -51,10 +52,26 @@ pub struct Shape {
     pub own_name: Option<String>,
     pub remote: Option<([u8; 16], [u8; 8], String)>,
     pub attributes: Vec<(usize, Value)>,
+    /// How many times it has what many spans have in common.
+    pub common: usize,
     pub replaced: Option<String>,
     pub events: Vec<Event>,
     pub links: Vec<Linked>,
     pub error: Option<String>,
+}
+
+pub const COMMON_NAME: &str = "a common name";
+pub const COMMON: [(&str, i64); 2] = [("common.one", 1), ("common.two", -2)];
+
+/// Copied by the first spans, shared by the others.
+fn common() -> &'static Fragment {
+    static FRAGMENT: OnceLock<Fragment> = OnceLock::new();
+    FRAGMENT.get_or_init(|| {
+        Fragment::new(|span| {
+            span.name(COMMON_NAME);
+            COMMON.iter().for_each(|(key, value)| span.int(*key, *value));
+        })
+    })
 }
 
 static SCOPES: [Key; 3] = [Key::new("remora.a"), Key::new("remora.b"), Key::new("remora.c")];
@@ -130,16 +147,18 @@ pub fn shape() -> impl Strategy<Value = Shape> {
         head,
         remote,
         proptest::collection::vec((0usize..200, value()), 0..12),
-        proptest::option::of(text()),
+        (0usize..3, proptest::option::of(text())),
         proptest::collection::vec(event, 0..3),
         proptest::collection::vec(link, 0..3),
         proptest::option::of(text()),
     )
-        .prop_map(|((scope, kind, own_name), remote, mut attributes, replaced, events, links, error)| {
-            attributes.sort_by_key(|(key, _)| *key);
-            attributes.dedup_by_key(|(key, _)| *key);
-            Shape { scope, kind, own_name, remote, attributes, replaced, events, links, error }
-        })
+        .prop_map(
+            |((scope, kind, own_name), remote, mut attributes, (common, replaced), events, links, error)| {
+                attributes.sort_by_key(|(key, _)| *key);
+                attributes.dedup_by_key(|(key, _)| *key);
+                Shape { scope, kind, own_name, remote, attributes, common, replaced, events, links, error }
+            },
+        )
 }
 
 /// Makes the spans, in chunks of three.
@@ -172,6 +191,7 @@ fn make(shape: &Shape) -> ActiveSpan {
     };
     local::with_ids(|ids| span.start(&spec, parent, ids));
     assert!(span.is_recording());
+    (0..shape.common).for_each(|_| span.append(common()));
     if let Some(old) = &shape.replaced {
         span.str("replaced", old);
         span.replace("replaced");
