@@ -64,7 +64,14 @@ impl Named {
 /// A span, unless the agent is not active or the one in force stands for it as well: neither would be recorded.
 #[inline]
 pub fn begin<'py>(py: Python<'py>, spec: &SpanSpec, parent: &Option<Span<'py>>) -> Option<Span<'py>> {
-    if needed(parent) { current::start(py, spec, parent) } else { None }
+    if !needed(parent) {
+        return None;
+    }
+    let span = current::start(py, spec, parent)?;
+    if let Some(parent) = parent {
+        span.lie_within(parent);
+    }
+    Some(span)
 }
 
 /// A root is needed even where nothing is sampled: what is sent from under it is one trace, decided once.

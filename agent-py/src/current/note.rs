@@ -44,6 +44,7 @@ pub struct Note {
     /// Whether something was sent, where a cache might have answered.
     pub sent: AtomicBool,
     pub(super) outer: AtomicPtr<SpanObject>,
+    pub(super) within: AtomicPtr<SpanObject>,
 }
 
 impl Note {
@@ -67,6 +68,7 @@ impl Note {
             cached: AtomicBool::new(false),
             sent: AtomicBool::new(false),
             outer: AtomicPtr::new(ptr::null_mut()),
+            within: AtomicPtr::new(ptr::null_mut()),
         }
     }
 }

@@ -50,10 +50,9 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
         // A span that nobody ended (a task that was thrown away) ends with its last reference.
         (*(*this).span.get()).finish();
         (*(*this).span.get()).shrink(KEEP_BYTES);
-        let outer = std::mem::replace(&mut (*this).note, Note::new()).outer.into_inner();
-        if !outer.is_null() {
-            ffi::Py_DECREF(outer.cast());
-        }
+        let note = std::mem::replace(&mut (*this).note, Note::new());
+        ffi::Py_XDECREF(note.outer.into_inner().cast());
+        ffi::Py_XDECREF(note.within.into_inner().cast());
         let of = ffi::Py_TYPE(object);
         if !free::push(this) {
             ptr::drop_in_place((*this).span.get());
@@ -287,6 +286,36 @@ impl<'py> Span<'py> {
             ffi::Py_INCREF(outer.cast());
             Span { object: outer, py: self.py }
         })
+    }
+
+    /// A span of the application's own that has just started under `parent`: a hook further in is to find the request
+    /// or the exit that it lies within.
+    #[inline]
+    pub fn lie_within(&self, parent: &Span<'py>) {
+        // SAFETY: a live object.
+        let marked = unsafe { (*parent.object).mark.load(Ordering::Relaxed) } != 0;
+        let within = if marked || parent.note().subject.load(Ordering::Relaxed) != 0 {
+            parent.object
+        } else {
+            parent.note().within.load(Ordering::Acquire)
+        };
+        if !within.is_null() {
+            // SAFETY: attached; a live object, which `parent` is or keeps alive. Nothing is there yet: the span is new.
+            unsafe { ffi::Py_INCREF(within.cast()) };
+            self.note().within.store(within, Ordering::Release);
+        }
+    }
+
+    /// The span that a hook made: this one or, where it is the application's own, the one that it lies within.
+    #[inline]
+    pub fn of_hook(self) -> Self {
+        let within = self.note().within.load(Ordering::Acquire);
+        if within.is_null() {
+            return self;
+        }
+        // SAFETY: attached; a live object, which `self` keeps alive until it is given up behind this.
+        unsafe { ffi::Py_INCREF(within.cast()) };
+        Span { object: within, py: self.py }
     }
 
     /// Ends it now.

@@ -55,7 +55,8 @@ impl Server {
         let in_force = current::current(py);
         let headers = scope.headers();
         let subject = scope.subject(headers.as_ref());
-        if let Some(span) = in_force.as_ref().filter(|span| is_of(span, subject, &scope, &send)) {
+        let made = in_force.clone().map(Span::of_hook);
+        if let Some(span) = made.as_ref().filter(|span| is_of(span, subject, &scope, &send)) {
             // A server within a server (uvicorn as gunicorn's worker) leaves it to the framework.
             if self.bare {
                 return Ok(None);

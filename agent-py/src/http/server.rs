@@ -231,10 +231,11 @@ impl Request<'_> {
     }
 }
 
-/// The span in force, if it is one that [`start`] made and whose request is still being answered.
+/// The span in force, or the one that it lies within, if it is one that [`start`] made and whose request is still being
+/// answered.
 #[inline]
 pub fn server_span(py: Python<'_>) -> Option<Span<'_>> {
-    current::current(py).filter(is_serving)
+    current::current(py).map(Span::of_hook).filter(is_serving)
 }
 
 /// Whether a span is a request's that is still being answered.

@@ -111,12 +111,12 @@ impl<'py> Environ<'_, 'py> {
     /// (a test client, an application called by another one). `None` where the span in force is this request's.
     pub fn start(&self, spec: &SpanSpec, in_force: &Option<Span<'py>>) -> Option<Span<'py>> {
         let subject = self.subject();
-        let in_force = in_force.as_ref();
-        if let Some(span) = in_force.filter(|span| span.note().subject.load(Ordering::Relaxed) == subject) {
-            server::adopt(span, spec);
+        let made = in_force.clone().map(Span::of_hook);
+        if let Some(span) = made.filter(|span| span.note().subject.load(Ordering::Relaxed) == subject) {
+            server::adopt(&span, spec);
             return None;
         }
-        server::start(self.0.py(), spec, subject, &self.incoming(), in_force)
+        server::start(self.0.py(), spec, subject, &self.incoming(), in_force.as_ref())
     }
 
     /// Sets what the request says. Only for a span that records.

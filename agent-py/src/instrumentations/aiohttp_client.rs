@@ -160,7 +160,7 @@ fn with_params<'py>(url: &Bound<'py, PyAny>, params: &Bound<'py, PyAny>) -> Opti
 /// The span in force where it is a session's that waits for its response. One that is not recorded has no scope to be
 /// told by: that of another library would be no client's of aiohttp's requests.
 fn waiting(py: Python<'_>) -> Option<Span<'_>> {
-    current::current(py).filter(client::is_open)
+    current::current(py).map(Span::of_hook).filter(client::is_open)
 }
 
 /// The first request of a call is what was asked for.

@@ -81,7 +81,8 @@ impl Flight for Serving {
         let subject = request.as_ptr() as usize;
         let in_force = current::current(py);
         // An application that hands the request on to another one.
-        if in_force.as_ref().is_some_and(|span| span.note().subject.load(Ordering::Relaxed) == subject) {
+        let made = in_force.clone().map(Span::of_hook);
+        if made.is_some_and(|span| span.note().subject.load(Ordering::Relaxed) == subject) {
             return Ok(None);
         }
         let Some(message) = attribute(&request, intern!(py, "_message")) else { return Ok(None) };

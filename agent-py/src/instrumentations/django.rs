@@ -100,7 +100,8 @@ fn get_response(call: &mut Call<'_>) -> HookResult {
         return Ok(());
     };
     let subject = environ.subject();
-    let in_force = current::current(py).filter(|span| span.note().subject.load(Ordering::Relaxed) == subject);
+    let in_force = current::current(py).map(Span::of_hook);
+    let in_force = in_force.filter(|span| span.note().subject.load(Ordering::Relaxed) == subject);
     match in_force {
         Some(span) => {
             traced_attributes(&span, &request);
@@ -175,12 +176,12 @@ fn serve<'py>(call: &mut Call<'py>, environ: &Environ<'_, 'py>, describe: impl F
     let in_force = current::current(py);
     if SERVER.excluded.contain(|| Some(Cow::Owned(environ.url()))) {
         // The server that calls us may have made one, which knows nothing of this application's settings.
-        let made = in_force.as_ref().filter(|span| {
+        let made = in_force.clone().map(Span::of_hook).filter(|span| {
             span.note().bare.load(Ordering::Relaxed)
                 && span.note().subject.load(Ordering::Relaxed) == environ.subject()
         });
         if let Some(span) = made {
-            server::forget(span, Incoming::read::<Bound<'py, PyString>>(|_| None));
+            server::forget(&span, Incoming::read::<Bound<'py, PyString>>(|_| None));
         }
         let _entered = environ.pass_on(&SERVER.spec, in_force);
         return call.proceed();
