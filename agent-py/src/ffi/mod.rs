@@ -5,12 +5,13 @@
 mod held;
 mod original;
 mod raised;
+mod struck;
 mod typedef;
 mod utf8;
 
 pub use held::Held;
 pub use original::{call_application, iter_send, vectorcall, vectorcall_method};
-pub use raised::{Raised, discard, quiet};
+pub use raised::{Raised, give_up, quiet};
 pub use typedef::{LazyType, TypeSpec, fastcall, member, method, slot};
 pub use utf8::utf8;
 

@@ -4,6 +4,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
+use super::struck;
+
 /// What a read gave, its error given up at once. Dropped as it is, a [`PyErr`] (any `Py`) would wait until pyo3 is next
 /// entered by a way it knows, which slots of ours are not, and keep its traceback's frames alive meanwhile.
 #[inline]
@@ -11,15 +13,19 @@ pub fn quiet<T>(py: Python<'_>, result: PyResult<T>) -> Option<T> {
     match result {
         Ok(value) => Some(value),
         Err(error) => {
-            discard(py, error);
+            give_up(py, error, |_| {});
             None
         }
     }
 }
 
-/// Gives up an error at once.
+/// Gives up an error at once, unless a signal's handler raised it: that one is raised again later. `look` sees what is
+/// given up.
 #[cold]
-pub fn discard(py: Python<'_>, error: PyErr) {
+pub fn give_up(py: Python<'_>, error: PyErr, look: impl FnOnce(&PyErr)) {
+    if !struck::hand_back(py, &error) {
+        look(&error);
+    }
     error.restore(py);
     // SAFETY: attached (the token shows it).
     unsafe { ffi::PyErr_Clear() };

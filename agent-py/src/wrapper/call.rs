@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyString, PyTuple};
 
 use crate::breaker::Breaker;
-use crate::ffi::{Raised, discard, vectorcall};
+use crate::ffi::{Raised, give_up, vectorcall};
 
 /// Why a hook gave up. Counted by the circuit breaker, never raised.
 #[derive(Debug)]
@@ -35,8 +35,7 @@ impl Fault {
     /// Counts it and gives it up.
     #[cold]
     pub(super) fn count(self, py: Python<'_>, breaker: &'static Breaker) {
-        breaker.fault(&self.0.to_string());
-        discard(py, *self.0);
+        give_up(py, *self.0, |error| breaker.fault(&error.to_string()));
     }
 }
 
