@@ -177,6 +177,45 @@ show(call("/missing"), call("/down"), call("/down", QUERY_STRING="stop=1"))
     assert [span["http.route"] for span in spans] == ["/missing", "/down", "/down"]
 
 
+def test_an_error_that_was_answered_stays_one_where_a_teardown_raises(program: Run) -> None:
+    code = (
+        APP
+        + """
+import logging
+logging.disable(logging.CRITICAL)
+@app.get("/down")
+def down(): return "x", 503
+@app.get("/broken")
+def broken(): raise ValueError("view")
+@app.get("/fine")
+def fine(): return "x"
+@app.teardown_request
+def teardown(error): raise RuntimeError("teardown")
+for path in ("/down", "/broken", "/fine"):
+    try:
+        call(path)
+    except RuntimeError as error:
+        show(str(error))
+"""
+    )
+    result = program(code)
+    assert result.shown == ["teardown"] * 3
+    down, broken, fine = servers(result)
+    for span, code, raised in ((down, 503, "RuntimeError"), (broken, 500, "ValueError")):
+        assert (span["http.response.status_code"], span.status, span["error.type"]) == (
+            code,
+            "error",
+            str(code),
+        )
+        assert [event.attributes["exception.type"] for event in span.events] == [raised]
+    # Its answer was never sent: the server makes one of what was raised.
+    assert (fine.status, fine["error.type"], fine.get("http.response.status_code")) == (
+        "error",
+        "RuntimeError",
+        None,
+    )
+
+
 STREAM = (
     APP
     + """

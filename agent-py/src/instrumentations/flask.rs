@@ -78,14 +78,16 @@ fn wsgi_app(call: &mut Call<'_>) -> HookResult {
     if !recording {
         return Ok(());
     }
-    if let Some(error) = call.error() {
+    let error = call.error();
+    let code = span.note().status.load(Ordering::Relaxed);
+    // What was raised after a response that was none of an error is answered by the server.
+    if code >= 500 || code > 0 && error.is_none() {
+        span.with(|span| http::set_status_code(span, code, 500));
+    }
+    if let Some(error) = error {
         failed(&span, &error);
         span.finish();
         return Ok(());
-    }
-    let code = span.note().status.load(Ordering::Relaxed);
-    if code > 0 {
-        span.with(|span| http::set_status_code(span, code, 500));
     }
     let Some(body) = call.result() else { return Ok(()) };
     if span.note().streamed.load(Ordering::Relaxed)
