@@ -301,6 +301,26 @@ except ValueError as error:
     assert [event.attributes["exception.message"] for event in span.events] == ["midway"]
 
 
+def test_an_exception_in_mid_stream_leaves_the_error_that_was_answered(program: Run) -> None:
+    code = (
+        STREAM
+        + """
+@app.get("/down")
+def down():
+    return app.response_class(broken().response, status=503)
+try:
+    call("/down")
+except ValueError as error:
+    show(str(error))
+"""
+    )
+    result = program(code)
+    assert result.shown == ["midway"]
+    [span] = servers(result)
+    assert (span.status, span["error.type"], span["http.response.status_code"]) == ("error", "503", 503)
+    assert [event.attributes["exception.message"] for event in span.events] == ["midway"]
+
+
 def test_lists_and_files_reach_the_server_untouched(program: Run, tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_text("content")
     code = (

@@ -5,7 +5,6 @@
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
-use agent_core::semconv;
 use agent_core::span::SpanSpec;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -309,11 +308,15 @@ struct Responding {
 
 impl Behaviour for Responding {
     fn call(&self, call: &mut Call<'_>) -> HookResult {
+        call.proceed();
+        // What the server refuses (it has sent the first head already) is not what the client sees.
+        if call.error().is_some() {
+            return Ok(());
+        }
         let span = self.span.get(call.py());
         if span.is_recording() {
             look_at_head(&span, call);
         }
-        call.proceed();
         Ok(())
     }
 }
@@ -322,11 +325,8 @@ fn look_at_head(span: &Span<'_>, call: &Call<'_>) {
     let status = call.arg(0).and_then(|status| status.to_owned().cast_into::<PyString>().ok());
     if let Some(code) = text(&status).and_then(|status| status.get(..3)).and_then(|code| code.parse().ok()) {
         if span.note().answered.swap(true, Ordering::Relaxed) {
-            // Nothing was sent of the first head: an error was found before the body.
-            span.with(|span| {
-                span.replace(semconv::HTTP_RESPONSE_STATUS_CODE.name());
-                span.replace(semconv::ERROR_TYPE.name());
-            });
+            // A framework has said so already, or nothing was sent of the first head: an error was found before the body.
+            server::unanswered(span);
         }
         server::set_status(span, code);
     }
