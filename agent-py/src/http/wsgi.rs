@@ -12,7 +12,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::breaker::Breaker;
-use crate::current::{self, Entered, Span, StoredSpan};
+use crate::current::{self, Span, StoredSpan};
 use crate::ffi::{quiet, utf8};
 use crate::http::Incoming;
 use crate::http::captured_headers::{self, Capture, SERVER_REQUEST, SERVER_RESPONSE};
@@ -49,12 +49,37 @@ impl<'py> Environ<'_, 'py> {
         })
     }
 
-    /// Puts the caller's span in force, for a request that gets none of its own: what follows hangs below it. `None`
+    /// The caller's span, to be in force for a request that gets none of its own: what follows hangs below it. `None`
     /// where the request names none.
     #[cold]
-    pub fn pass_on(&self, spec: &SpanSpec, in_force: Option<Span<'py>>) -> Option<Entered<'py>> {
-        let span = server::pass_on(self.0.py(), spec, self.incoming(), self.subject())?;
-        Some(span.enter(in_force))
+    pub fn pass_on(&self, spec: &SpanSpec, in_force: &Option<Span<'py>>) -> Option<Span<'py>> {
+        let subject = self.subject();
+        // The server that calls the framework may have made one, which knows nothing of this application's settings.
+        let made = in_force.as_ref().filter(|span| span.note().bare.load(Ordering::Relaxed));
+        if let Some(span) = made.filter(|span| span.note().subject.load(Ordering::Relaxed) == subject) {
+            server::forget(span, Incoming::read::<Bound<'py, PyString>>(|_| None));
+        }
+        server::pass_on(self.0.py(), spec, self.incoming(), subject)
+    }
+
+    /// The call is that of a request which gets no span of its own: the caller's is in force, also while the body is
+    /// made.
+    #[cold]
+    pub fn pass_through(
+        &self,
+        call: &mut Call<'py>,
+        spec: &SpanSpec,
+        in_force: Option<Span<'py>>,
+    ) -> HookResult {
+        let Some(span) = self.pass_on(spec, &in_force) else {
+            call.proceed();
+            return Ok(());
+        };
+        {
+            let _entered = span.enter(in_force);
+            call.proceed();
+        }
+        self.returned(call, span)
     }
 
     /// The URL as the server saw it, path decoded, nothing redacted: to be compared, not shown.
@@ -164,11 +189,28 @@ impl<'py> Environ<'_, 'py> {
         self.get(intern!(self.0.py(), "SCRIPT_NAME"))
     }
 
-    /// Whether a response body is what the server made for sending a file.
-    pub fn is_file_wrapper(&self, body: &Bound<'py, PyAny>) -> bool {
+    /// Whether a response body may still have to be made: it is no list and not what the server made for sending a file.
+    pub fn is_streamed(&self, body: &Bound<'py, PyAny>) -> bool {
+        !body.is_instance_of::<PyList>() && !body.is_instance_of::<PyTuple>() && !self.is_file_wrapper(body)
+    }
+
+    fn is_file_wrapper(&self, body: &Bound<'py, PyAny>) -> bool {
         let wrapper =
             quiet(self.0.py(), self.0.get_item(intern!(self.0.py(), "wsgi.file_wrapper"))).flatten();
         wrapper.is_some_and(|wrapper| body.get_type().is(&wrapper))
+    }
+
+    /// The application has returned its body or raised.
+    fn returned(&self, call: &mut Call<'py>, span: Span<'py>) -> HookResult {
+        let Some(body) = call.result().filter(|body| self.is_streamed(body)) else {
+            server::answered(&span);
+            span.finish();
+            return Ok(());
+        };
+        // The span lives until the server closes the body, and is in force while a piece of it is made.
+        let body = wrapper::wrap_body(&body, span)?;
+        call.replace_result(body);
+        Ok(())
     }
 }
 
@@ -265,17 +307,17 @@ pub fn serve(
     }
     let in_force = current::current(py);
     if excluded.contain(|| Some(Cow::Owned(environ.url()))) {
-        let _entered = environ.pass_on(spec, in_force);
-        call.proceed();
-        return Ok(());
+        return environ.pass_through(call, spec, in_force);
     }
     let Some(span) = environ.start(spec, &in_force) else { return Ok(()) };
     server::mark_bare(&span);
     if !span.is_recording() {
-        let _entered = span.enter(in_force);
-        call.proceed();
+        {
+            let _entered = span.enter(in_force);
+            call.proceed();
+        }
         server::answered(&span);
-        return Ok(());
+        return environ.returned(call, span);
     }
     environ.describe(&span);
     let responding = Responding { span: span.clone().store() };
@@ -287,18 +329,8 @@ pub fn serve(
     server::answered(&span);
     if let Some(error) = call.error() {
         server::failed(&span, &error);
-        span.finish();
-        return Ok(());
     }
-    let Some(body) = call.result() else { return Ok(()) };
-    if body.is_instance_of::<PyList>() || body.is_instance_of::<PyTuple>() || environ.is_file_wrapper(&body) {
-        span.finish();
-    } else {
-        // The span lives until the server closes the body, and is in force while a piece of it is made.
-        let body = wrapper::wrap_body(&body, span)?;
-        call.replace_result(body);
-    }
-    Ok(())
+    environ.returned(call, span)
 }
 
 /// A server's `start_response`.
