@@ -7,7 +7,7 @@ import pytest
 from support.otlp import children, one
 from support.pythons import Python, on_every_python, on_oldest_and_newest
 
-from .conftest import Program
+from .conftest import Program, Upstream
 from .expected import of_server
 from .flask_program import APP, servers
 
@@ -177,6 +177,45 @@ show(call("/missing"), call("/down"), call("/down", QUERY_STRING="stop=1"))
     assert [span["http.route"] for span in spans] == ["/missing", "/down", "/down"]
 
 
+def test_an_error_that_was_answered_stays_one_where_a_teardown_raises(program: Run) -> None:
+    code = (
+        APP
+        + """
+import logging
+logging.disable(logging.CRITICAL)
+@app.get("/down")
+def down(): return "x", 503
+@app.get("/broken")
+def broken(): raise ValueError("view")
+@app.get("/fine")
+def fine(): return "x"
+@app.teardown_request
+def teardown(error): raise RuntimeError("teardown")
+for path in ("/down", "/broken", "/fine"):
+    try:
+        call(path)
+    except RuntimeError as error:
+        show(str(error))
+"""
+    )
+    result = program(code)
+    assert result.shown == ["teardown"] * 3
+    down, broken, fine = servers(result)
+    for span, code, raised in ((down, 503, "RuntimeError"), (broken, 500, "ValueError")):
+        assert (span["http.response.status_code"], span.status, span["error.type"]) == (
+            code,
+            "error",
+            str(code),
+        )
+        assert [event.attributes["exception.type"] for event in span.events] == [raised]
+    # Its answer was never sent: the server makes one of what was raised.
+    assert (fine.status, fine["error.type"], fine.get("http.response.status_code")) == (
+        "error",
+        "RuntimeError",
+        None,
+    )
+
+
 STREAM = (
     APP
     + """
@@ -260,6 +299,88 @@ except ValueError as error:
     [span] = servers(result)
     assert (span.status, span["error.type"]) == ("error", "ValueError")
     assert [event.attributes["exception.message"] for event in span.events] == ["midway"]
+
+
+def test_an_exception_in_mid_stream_leaves_the_error_that_was_answered(program: Run) -> None:
+    code = (
+        STREAM
+        + """
+@app.get("/down")
+def down():
+    return app.response_class(broken().response, status=503)
+try:
+    call("/down")
+except ValueError as error:
+    show(str(error))
+"""
+    )
+    result = program(code)
+    assert result.shown == ["midway"]
+    [span] = servers(result)
+    assert (span.status, span["error.type"], span["http.response.status_code"]) == ("error", "503", 503)
+    assert [event.attributes["exception.message"] for event in span.events] == ["midway"]
+
+
+@on_oldest_and_newest
+def test_the_body_of_an_unsampled_request_is_made_in_the_caller_s_trace(
+    program: Run, upstream: Upstream, python: Python
+) -> None:
+    code = (
+        STREAM
+        + """
+import requests
+@app.get("/unsampled")
+def unsampled():
+    def body():
+        requests.get(URL + "/body")
+        yield "a"
+    return app.response_class(body())
+@app.get("/plain")
+def plain():
+    response = app.make_response("b")
+    response.call_on_close(lambda: requests.get(URL + "/close"))
+    return response
+@app.errorhandler(ZeroDivisionError)
+def failed(error): return unsampled(), 503
+@app.get("/failing")
+def failing(): 1 / 0
+caller = "00-" + "1" * 32 + "-" + "2" * 16 + "-00"
+show([call(path, HTTP_TRACEPARENT=caller) for path in ("/unsampled", "/plain", "/failing")])
+"""
+    )
+    result = program(code, python=python)
+    assert result.shown == [[[200, "a"], [200, "b"], [503, "a"]]]
+    assert result.spans == []
+    assert upstream.paths() == ["/body", "/close", "/body"]
+    assert {(one.trace_id, one.sampled) for one in upstream.received} == {("1" * 32, False)}
+
+
+def test_a_request_that_its_own_sampler_leaves_out_leaves_out_its_body(program: Run) -> None:
+    code = (
+        STREAM
+        + """
+import remora
+show(call("/stream/3"))
+spans = remora.status()["spans"]
+show(spans["made"], spans["sampled_out"])
+"""
+    )
+    env = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.0000000001"}
+    assert program(code, env=env).shown == [[200, "012"], [0, 1]]
+
+
+def test_an_unsampled_body_that_is_ready_reaches_the_server_untouched(program: Run) -> None:
+    code = (
+        STREAM
+        + """
+app.get("/plain")(lambda: "x")
+caller = {"HTTP_TRACEPARENT": "00-" + "1" * 32 + "-" + "2" * 16 + "-00"}
+show([type(app(environ(path, **caller), lambda *a: None)).__name__ for path in ("/plain", "/stream/1")])
+"""
+    )
+    [[plain, stream]] = program(code).shown
+    assert plain == "ClosingIterator"
+    assert stream != plain
 
 
 def test_lists_and_files_reach_the_server_untouched(program: Run, tmp_path: Path) -> None:

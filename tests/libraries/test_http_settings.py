@@ -79,6 +79,23 @@ def test_an_unsampled_caller_of_an_excluded_request_stays_unsampled(program: Run
     assert (received.trace_id, received.sampled) == (CALLER.split("-")[1], False)
 
 
+@pytest.mark.parametrize("flags", ["00", "01"])
+def test_so_does_its_body_while_it_is_made(program: Run, upstream: Upstream, flags: str) -> None:
+    caller = CALLER[:-2] + flags
+    code = PAGES + (
+        "@app.get('/stream')\n"
+        "def stream(): return app.response_class(calls(path) for path in 'ab')\n"
+        f"show(call('/stream', HTTP_TRACEPARENT='{caller}'))\n"
+        "import remora\n"
+        "show(remora.current_trace_id())\n"
+    )
+    result = program(code, env={"OTEL_PYTHON_FLASK_EXCLUDED_URLS": "/stream"})
+    assert result.shown == [[200, "200200"], None]
+    assert [one.trace_id for one in upstream.received] == [CALLER.split("-")[1]] * 2
+    parents = [(span.kind, span.parent_id) for span in result.spans]
+    assert parents == ([("client", CALLER.split("-")[2])] * 2 if flags == "01" else [])
+
+
 def test_after_an_excluded_request_nothing_of_it_is_in_force(program: Run) -> None:
     code = PAGES + (
         "import remora\n"

@@ -424,7 +424,8 @@ pub fn failed(span: &Span<'_>, error: &Bound<'_, PyAny>) {
     }
 }
 
-/// The client had gone before the response, which was made of that: there is neither an answer nor an error.
+/// There is neither an answer nor an error: the client had gone before the response, which was made of that, or another
+/// response takes its place.
 #[cold]
 pub fn unanswered(span: &Span<'_>) {
     span.with(|span| {

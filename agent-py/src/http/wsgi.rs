@@ -5,7 +5,6 @@
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
-use agent_core::semconv;
 use agent_core::span::SpanSpec;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -13,7 +12,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::breaker::Breaker;
-use crate::current::{self, Entered, Span, StoredSpan};
+use crate::current::{self, Span, StoredSpan};
 use crate::ffi::{quiet, utf8};
 use crate::http::Incoming;
 use crate::http::captured_headers::{self, Capture, SERVER_REQUEST, SERVER_RESPONSE};
@@ -50,12 +49,53 @@ impl<'py> Environ<'_, 'py> {
         })
     }
 
-    /// Puts the caller's span in force, for a request that gets none of its own: what follows hangs below it. `None`
+    /// Whether a span is this request's. A copy has the same stream; where middleware has read that and put another one
+    /// there, the `environ` is still the same.
+    #[inline]
+    pub fn is_of(&self, span: &Span<'_>) -> bool {
+        let note = span.note();
+        let subject = note.subject.load(Ordering::Relaxed);
+        let is_same = || note.environ.load(Ordering::Relaxed) == self.0.as_ptr() as usize;
+        subject != 0 && (is_same() || subject == self.subject())
+    }
+
+    /// The caller's span, to be in force for a request that gets none of its own: what follows hangs below it. `None`
     /// where the request names none.
     #[cold]
-    pub fn pass_on(&self, spec: &SpanSpec, in_force: Option<Span<'py>>) -> Option<Entered<'py>> {
+    pub fn pass_on(&self, spec: &SpanSpec, in_force: &Option<Span<'py>>) -> Option<Span<'py>> {
+        // The server that calls the framework may have made one, which knows nothing of this application's settings.
+        let made = in_force.clone().map(Span::of_hook);
+        let made = made.filter(|span| span.note().bare.load(Ordering::Relaxed));
+        if let Some(span) = made.filter(|span| self.is_of(span)) {
+            server::forget(&span, Incoming::read::<Bound<'py, PyString>>(|_| None));
+        }
         let span = server::pass_on(self.0.py(), spec, self.incoming(), self.subject())?;
-        Some(span.enter(in_force))
+        self.note(&span);
+        Some(span)
+    }
+
+    /// The call is that of a request which gets no span of its own: the caller's is in force, also while the body is
+    /// made.
+    #[cold]
+    pub fn pass_through(
+        &self,
+        call: &mut Call<'py>,
+        spec: &SpanSpec,
+        in_force: Option<Span<'py>>,
+    ) -> HookResult {
+        let Some(span) = self.pass_on(spec, &in_force) else {
+            call.proceed();
+            return Ok(());
+        };
+        {
+            let _entered = span.enter(in_force);
+            call.proceed();
+        }
+        self.returned(call, span)
+    }
+
+    fn note(&self, span: &Span<'_>) {
+        span.note().environ.store(self.0.as_ptr() as usize, Ordering::Relaxed);
     }
 
     /// The URL as the server saw it, path decoded, nothing redacted: to be compared, not shown.
@@ -110,13 +150,14 @@ impl<'py> Environ<'_, 'py> {
     /// Starts the request's span, below the caller's or, where the request names none, below the open span in force
     /// (a test client, an application called by another one). `None` where the span in force is this request's.
     pub fn start(&self, spec: &SpanSpec, in_force: &Option<Span<'py>>) -> Option<Span<'py>> {
-        let subject = self.subject();
         let made = in_force.clone().map(Span::of_hook);
-        if let Some(span) = made.filter(|span| span.note().subject.load(Ordering::Relaxed) == subject) {
+        if let Some(span) = made.filter(|span| self.is_of(span)) {
             server::adopt(&span, spec);
             return None;
         }
-        server::start(self.0.py(), spec, subject, &self.incoming(), in_force.as_ref())
+        let span = server::start(self.0.py(), spec, self.subject(), &self.incoming(), in_force.as_ref())?;
+        self.note(&span);
+        Some(span)
     }
 
     /// Sets what the request says. Only for a span that records.
@@ -165,11 +206,28 @@ impl<'py> Environ<'_, 'py> {
         self.get(intern!(self.0.py(), "SCRIPT_NAME"))
     }
 
-    /// Whether a response body is what the server made for sending a file.
-    pub fn is_file_wrapper(&self, body: &Bound<'py, PyAny>) -> bool {
+    /// Whether a response body may still have to be made: it is no list and not what the server made for sending a file.
+    pub fn is_streamed(&self, body: &Bound<'py, PyAny>) -> bool {
+        !body.is_instance_of::<PyList>() && !body.is_instance_of::<PyTuple>() && !self.is_file_wrapper(body)
+    }
+
+    fn is_file_wrapper(&self, body: &Bound<'py, PyAny>) -> bool {
         let wrapper =
             quiet(self.0.py(), self.0.get_item(intern!(self.0.py(), "wsgi.file_wrapper"))).flatten();
         wrapper.is_some_and(|wrapper| body.get_type().is(&wrapper))
+    }
+
+    /// The application has returned its body or raised.
+    fn returned(&self, call: &mut Call<'py>, span: Span<'py>) -> HookResult {
+        let Some(body) = call.result().filter(|body| self.is_streamed(body)) else {
+            server::answered(&span);
+            span.finish();
+            return Ok(());
+        };
+        // The span lives until the server closes the body, and is in force while a piece of it is made.
+        let body = wrapper::wrap_body(&body, span)?;
+        call.replace_result(body);
+        Ok(())
     }
 }
 
@@ -266,17 +324,17 @@ pub fn serve(
     }
     let in_force = current::current(py);
     if excluded.contain(|| Some(Cow::Owned(environ.url()))) {
-        let _entered = environ.pass_on(spec, in_force);
-        call.proceed();
-        return Ok(());
+        return environ.pass_through(call, spec, in_force);
     }
     let Some(span) = environ.start(spec, &in_force) else { return Ok(()) };
     server::mark_bare(&span);
     if !span.is_recording() {
-        let _entered = span.enter(in_force);
-        call.proceed();
-        server::answered(&span);
-        return Ok(());
+        {
+            let _entered = span.enter(in_force);
+            call.proceed();
+        }
+        called(&span);
+        return environ.returned(call, span);
     }
     environ.describe(&span);
     let responding = Responding { span: span.clone().store() };
@@ -285,21 +343,19 @@ pub fn serve(
         let _entered = span.enter(in_force);
         call.proceed_replacing(1, intern!(py, "start_response"), &start_response);
     }
-    server::answered(&span);
+    called(&span);
     if let Some(error) = call.error() {
         server::failed(&span, &error);
-        span.finish();
-        return Ok(());
     }
-    let Some(body) = call.result() else { return Ok(()) };
-    if body.is_instance_of::<PyList>() || body.is_instance_of::<PyTuple>() || environ.is_file_wrapper(&body) {
-        span.finish();
-    } else {
-        // The span lives until the server closes the body, and is in force while a piece of it is made.
-        let body = wrapper::wrap_body(&body, span)?;
-        call.replace_result(body);
+    environ.returned(call, span)
+}
+
+/// The server has called the application. Where no framework has met the request's span, its application may be called
+/// while the body is made: by middleware that is a generator.
+fn called(span: &Span<'_>) {
+    if !span.note().bare.load(Ordering::Relaxed) {
+        server::answered(span);
     }
-    Ok(())
 }
 
 /// A server's `start_response`.
@@ -309,11 +365,15 @@ struct Responding {
 
 impl Behaviour for Responding {
     fn call(&self, call: &mut Call<'_>) -> HookResult {
+        call.proceed();
+        // What the server refuses (it has sent the first head already) is not what the client sees.
+        if call.error().is_some() {
+            return Ok(());
+        }
         let span = self.span.get(call.py());
         if span.is_recording() {
             look_at_head(&span, call);
         }
-        call.proceed();
         Ok(())
     }
 }
@@ -322,11 +382,8 @@ fn look_at_head(span: &Span<'_>, call: &Call<'_>) {
     let status = call.arg(0).and_then(|status| status.to_owned().cast_into::<PyString>().ok());
     if let Some(code) = text(&status).and_then(|status| status.get(..3)).and_then(|code| code.parse().ok()) {
         if span.note().answered.swap(true, Ordering::Relaxed) {
-            // Nothing was sent of the first head: an error was found before the body.
-            span.with(|span| {
-                span.replace(semconv::HTTP_RESPONSE_STATUS_CODE.name());
-                span.replace(semconv::ERROR_TYPE.name());
-            });
+            // A framework has said so already, or nothing was sent of the first head: an error was found before the body.
+            server::unanswered(span);
         }
         server::set_status(span, code);
     }

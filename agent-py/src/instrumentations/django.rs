@@ -21,7 +21,6 @@ use pyo3::types::{PyAny, PyDict, PyString};
 use crate::breaker::Breaker;
 use crate::current::{self, Span, StoredSpan};
 use crate::ffi::quiet;
-use crate::http::Incoming;
 use crate::http::asgi::Server;
 use crate::http::captured_headers::SERVER_RESPONSE;
 use crate::http::excluded_urls::ExcludedUrls;
@@ -99,10 +98,7 @@ fn get_response(call: &mut Call<'_>) -> HookResult {
         call.proceed();
         return Ok(());
     };
-    let subject = environ.subject();
-    let in_force = current::current(py).map(Span::of_hook);
-    let in_force = in_force.filter(|span| span.note().subject.load(Ordering::Relaxed) == subject);
-    match in_force {
+    match current::current(py).map(Span::of_hook).filter(|span| environ.is_of(span)) {
         Some(span) => {
             traced_attributes(&span, &request);
             call.proceed();
@@ -175,15 +171,8 @@ fn serve<'py>(call: &mut Call<'py>, environ: &Environ<'_, 'py>, describe: impl F
     }
     let in_force = current::current(py);
     if SERVER.excluded.contain(|| Some(Cow::Owned(environ.url()))) {
-        // The server that calls us may have made one, which knows nothing of this application's settings.
-        let made = in_force.clone().map(Span::of_hook).filter(|span| {
-            span.note().bare.load(Ordering::Relaxed)
-                && span.note().subject.load(Ordering::Relaxed) == environ.subject()
-        });
-        if let Some(span) = made {
-            server::forget(&span, Incoming::read::<Bound<'py, PyString>>(|_| None));
-        }
-        let _entered = environ.pass_on(&SERVER.spec, in_force);
+        let caller = environ.pass_on(&SERVER.spec, &in_force);
+        let _entered = caller.as_ref().map(|caller| caller.enter(in_force));
         return call.proceed();
     }
     let Some(span) = environ.start(&SERVER.spec, &in_force) else { return call.proceed() };

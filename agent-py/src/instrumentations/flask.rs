@@ -57,9 +57,7 @@ fn wsgi_app(call: &mut Call<'_>) -> HookResult {
     }
     let in_force = current::current(py);
     if EXCLUDED.contain(|| Some(Cow::Owned(environ.url()))) {
-        let _entered = environ.pass_on(&SPEC, in_force);
-        call.proceed();
-        return Ok(());
+        return environ.pass_through(call, &SPEC, in_force);
     }
     // None: an application inside another one, on the same request. The outer span is the request's.
     let Some(span) = environ.start(&SPEC, &in_force) else {
@@ -75,23 +73,20 @@ fn wsgi_app(call: &mut Call<'_>) -> HookResult {
         call.proceed();
     }
     server::answered(&span);
-    if !recording {
-        return Ok(());
+    if recording {
+        let error = call.error();
+        let code = span.note().status.load(Ordering::Relaxed);
+        // What was raised after a response that was none of an error is answered by the server.
+        if code >= 500 || code > 0 && error.is_none() {
+            span.with(|span| http::set_status_code(span, code, 500));
+        }
+        if let Some(error) = error {
+            failed(&span, &error);
+        }
     }
-    if let Some(error) = call.error() {
-        failed(&span, &error);
-        span.finish();
-        return Ok(());
-    }
-    let code = span.note().status.load(Ordering::Relaxed);
-    if code > 0 {
-        span.with(|span| http::set_status_code(span, code, 500));
-    }
-    let Some(body) = call.result() else { return Ok(()) };
     if span.note().streamed.load(Ordering::Relaxed)
-        && !body.is_instance_of::<PyList>()
-        && !body.is_instance_of::<PyTuple>()
-        && !environ.is_file_wrapper(&body)
+        && let Some(body) = call.result()
+        && environ.is_streamed(&body)
     {
         // The span lives until the server closes the body, and is in force while a piece of it is made.
         let body = wrapper::wrap_body(&body, span)?;
@@ -104,10 +99,15 @@ fn wsgi_app(call: &mut Call<'_>) -> HookResult {
 
 fn full_dispatch_request(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
-    let Some(span) = server::server_span(py).filter(Span::is_recording) else {
+    let Some(span) = server::server_span(py) else {
         call.proceed();
         return Ok(());
     };
+    if !span.is_recording() {
+        call.proceed();
+        note_body(call, &span);
+        return Ok(());
+    }
     // Newer releases pass the context, whose request has the matched rule by now.
     let context = call.arg(1).map(|context| context.to_owned()).or_else(|| context_in_force(py));
     if let Some(request) = context.and_then(|context| attribute(&context, intern!(py, "request"))) {
@@ -122,10 +122,15 @@ fn full_dispatch_request(call: &mut Call<'_>) -> HookResult {
 
 fn handle_exception(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
-    let Some(span) = server::server_span(py).filter(Span::is_recording) else {
+    let Some(span) = server::server_span(py) else {
         call.proceed();
         return Ok(());
     };
+    if !span.is_recording() {
+        call.proceed();
+        note_body(call, &span);
+        return Ok(());
+    }
     // Newer releases pass the context before the exception.
     let error = call.arg(2).or_else(|| call.argument(1, intern!(py, "e"))).map(|error| error.to_owned());
     if let Some(error) = error {
@@ -148,17 +153,28 @@ fn note_response(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
     if let Some(headers) = SERVER_RESPONSE.capture() {
         headers.record(span, response);
     }
+    span.note().streamed.store(is_streamed(py, response), Ordering::Relaxed);
+}
+
+/// Of a response of which nothing is recorded: while its body is made, the span is in force all the same.
+fn note_body(call: &Call<'_>, span: &Span<'_>) {
+    if let Some(response) = call.result() {
+        span.note().streamed.store(is_streamed(call.py(), &response), Ordering::Relaxed);
+    }
+}
+
+/// Whether code of the application is still to run for a response.
+fn is_streamed(py: Python<'_>, response: &Bound<'_, PyAny>) -> bool {
     let ready = attribute(response, intern!(py, "response"))
         .is_some_and(|body| body.is_exact_instance_of::<PyList>() || body.is_exact_instance_of::<PyTuple>());
     // What is passed through (a file) is the server's own business, and has to reach it untouched.
-    let streamed = if ready {
+    if ready {
         attribute(response, intern!(py, "_on_close"))
             .is_some_and(|callbacks| callbacks.len().is_ok_and(|count| count > 0))
     } else {
         !attribute(response, intern!(py, "direct_passthrough"))
             .is_some_and(|passed| passed.is_truthy().unwrap_or(false))
-    };
-    span.note().streamed.store(streamed, Ordering::Relaxed);
+    }
 }
 
 /// The request's context where it is not passed: in a context variable or, before 2.2, on a stack.

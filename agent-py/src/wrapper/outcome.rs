@@ -1,5 +1,7 @@
 //! How what a span stands for ended, and what is in force after it.
 
+use agent_core::semconv;
+use agent_core::span::StatusCode;
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration, PySystemExit};
 use pyo3::ffi;
 use pyo3::intern;
@@ -23,7 +25,8 @@ pub(super) fn is_control_flow(error: &Bound<'_, PyAny>) -> bool {
     exception::is_cancellation(error)
 }
 
-/// Records an exception that left what the span stands for: event, `error.type`, status. No exception is pending.
+/// Records an exception that left what the span stands for: event and, where it has not failed before, `error.type` and
+/// status. No exception is pending.
 #[cold]
 pub fn record(span: &Span<'_>, error: &Bound<'_, PyAny>) {
     if !span.is_recording() || is_control_flow(error) {
@@ -32,7 +35,13 @@ pub fn record(span: &Span<'_>, error: &Bound<'_, PyAny>) {
     let details = exception::Details::of(error);
     span.with(|span| {
         details.record(span);
-        exception::set_error(span, &details.type_name, &details.message);
+        // What it failed with before (an answer's status code) stays.
+        if span.text(semconv::ERROR_TYPE.name()).is_none() {
+            span.str(&semconv::ERROR_TYPE, &details.type_name);
+        }
+        if span.status() != StatusCode::Error {
+            span.error(&details.message);
+        }
     });
 }
 
