@@ -124,6 +124,47 @@ job(lambda: show(asyncio.run(with_client(work, follow_redirects=True))))
     assert all("," not in received.headers["traceparent"] for received in upstream.received)
 
 
+def test_where_aiohttp_is_the_transport_there_is_one_span(program: Run, upstream: Upstream) -> None:
+    code = (
+        ASYNC
+        + """
+import aiohttp
+class Transport(httpx.AsyncBaseTransport):
+    async def handle_async_request(self, request):
+        async with aiohttp.ClientSession() as session:
+            async with session.get(URL + "/token") as token:
+                await token.read()
+            async with session.request(request.method, str(request.url), headers=request.headers) as answer:
+                return httpx.Response(answer.status, content=await answer.read())
+async def work(client):
+    return (await client.get(URL + "/main")).status_code
+show(asyncio.run(with_client(work, transport=Transport())))
+"""
+    )
+    result = program(code)
+    assert result.shown == [200]
+    main, token = result.spans
+    assert (main.scope, token.scope, token.parent_id) == (
+        "remora.httpx",
+        "remora.aiohttp-client",
+        main.span_id,
+    )
+    # Of the transport's own only the peer is known.
+    version = "network.protocol.version"
+    assert {**main.attributes, version: "1.1"} == of_client(upstream, "/main")
+    assert [received.span_id for received in upstream.received] == [token.span_id, main.span_id]
+    upstream.received.clear()
+    result = program(code, env={"OTEL_PYTHON_AIOHTTP_CLIENT_EXCLUDED_URLS": "/main,/token"})
+    # Those of the first program are there as well.
+    [span] = result.spans[2:]
+    keys = [attribute["key"] for attribute in span.raw["attributes"]]
+    assert len(keys) == len(set(keys))
+    assert "http.request.resend_count" not in keys
+    token_headers, main_headers = (received.headers for received in upstream.received)
+    assert "traceparent" not in token_headers
+    assert main_headers["traceparent"].split("-")[2] == span.span_id
+
+
 @pytest.mark.parametrize(("code", "error"), [(200, None), (404, "404"), (500, "500")])
 def test_from_400_on_the_status_code_is_the_error(program: Run, code: int, error: str | None) -> None:
     [span] = program(f"import httpx; httpx.get(URL + '/status/{code}')").spans

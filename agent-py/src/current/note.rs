@@ -39,6 +39,8 @@ pub struct Note {
     pub bare: AtomicBool,
     /// Whether the headers that carry it are left to a layer further in.
     pub pending: AtomicBool,
+    /// Whether a layer further in is to send it: what that sends next is this very request.
+    pub due: AtomicBool,
     /// Whether something was answered by a cache of the client's own.
     pub cached: AtomicBool,
     /// Whether something was sent, where a cache might have answered.
@@ -64,6 +66,7 @@ impl Note {
             peered: AtomicBool::new(false),
             bare: AtomicBool::new(false),
             pending: AtomicBool::new(false),
+            due: AtomicBool::new(false),
             cached: AtomicBool::new(false),
             sent: AtomicBool::new(false),
             outer: AtomicPtr::new(ptr::null_mut()),

@@ -9,11 +9,13 @@ use agent_core::fragment::Fragment;
 use agent_core::redact;
 use agent_core::semconv;
 use agent_core::span::ActiveSpan;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyString};
 
 use crate::current::{Exit, Span};
 use crate::exception;
+use crate::ffi::quiet;
 use crate::http::{self, Method};
 use crate::objects::text;
 use crate::old_names;
@@ -177,9 +179,28 @@ pub fn failed(span: &Span<'_>, error: &Bound<'_, PyAny>, code: Option<u16>) {
     });
 }
 
-/// Whether it is the span of a request, made by [`http::CLIENT`], whose answer is not there yet.
-pub fn is_open(span: &Span<'_>) -> bool {
-    span.covers(Exit::Http, http::CLIENT - 1) && !span.covers(Exit::Http, http::CLIENT)
+/// Whether it is the span of a request, made by the library of this layer, whose answer is not there yet.
+#[inline]
+pub fn is_open(span: &Span<'_>, layer: u8) -> bool {
+    span.is_marked(Exit::Http, layer)
+}
+
+/// Whether headers to be sent carry this very span: an outer library has put it there and sends by the one that asks.
+/// Without that, what is sent inside an outer library's request is another one (a token, a part of the body).
+#[cold]
+pub fn carry(headers: &Bound<'_, PyAny>, span: &Span<'_>) -> bool {
+    let py = headers.py();
+    let mut carried = false;
+    let compare = |at: usize, value: &str| {
+        // The first of them names the span.
+        if at == 0 {
+            let header = quiet(py, headers.get_item(intern!(py, "traceparent")));
+            carried = text(&header) == Some(value);
+        }
+        Ok(())
+    };
+    quiet(py, http::each_header(span, compare));
+    carried
 }
 
 /// Whether it is the span of a request whose answer is there.

@@ -66,6 +66,15 @@ static RESENT: Remembered<u16> = Remembered::new();
 /// Whether there ever was one.
 static EVER: AtomicBool = AtomicBool::new(false);
 
+/// Whether a transport that is not httpx's own may ever have got the headers.
+static PASSES_HEADERS: AtomicBool = AtomicBool::new(false);
+
+/// Whether a span of httpx may be in force of which a layer further in (aiohttp as the transport) sends the request.
+#[inline]
+pub fn passes_headers() -> bool {
+    PASSES_HEADERS.load(Ordering::Relaxed)
+}
+
 fn resends(request: &Bound<'_, PyAny>) -> u16 {
     if !EVER.load(Ordering::Relaxed) {
         return 0;
@@ -172,6 +181,7 @@ fn send_event(call: &mut Call<'_>) -> HookResult {
     let span = event.is_some_and(|event| REQUEST.is_of(&event)).then(|| current::current(py)).flatten();
     call.proceed();
     if let Some(span) = span
+        && client::is_open(&span, http::HTTPX)
         && span.note().pending.swap(false, Ordering::Relaxed)
     {
         head::write(call, &span);
@@ -187,8 +197,7 @@ fn begin<'py>(
     request: &Bound<'py, PyAny>,
     by_h11: impl FnOnce() -> bool,
 ) -> Option<Span<'py>> {
-    let covered = in_force.as_ref().is_some_and(|span| span.covers(Exit::Http, http::CLIENT));
-    if covered || suppression::suppressed(py, Of::Http) || EXCLUDED.contain(|| url(request).map(Cow::Owned)) {
+    if suppression::suppressed(py, Of::Http) || EXCLUDED.contain(|| url(request).map(Cow::Owned)) {
         return None;
     }
     let span = current::start(py, &SPEC, in_force)?;
@@ -204,8 +213,9 @@ fn begin<'py>(
     } else if let Some(headers) = attribute(request, intern!(py, "headers")) {
         // A request that takes no header goes out without one.
         quiet(py, client::inject(py, &span, &headers));
+        PASSES_HEADERS.store(true, Ordering::Relaxed);
     }
-    span.mark(Exit::Http, http::CLIENT);
+    span.mark(Exit::Http, http::HTTPX);
     Some(span)
 }
 
@@ -274,7 +284,8 @@ fn answered(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
             let name = intern!(py, "server_addr");
             quiet(py, stream.call_method1(intern!(py, "get_extra_info"), (name,)))
         };
-        peer::set(span, &stream, false, || attribute(&stream, intern!(py, "_sock")), read);
+        let again = span.note().peered.load(Ordering::Relaxed);
+        peer::set(span, &stream, again, || attribute(&stream, intern!(py, "_sock")), read);
     }
     if let Some(headers) = CLIENT_RESPONSE.capture() {
         headers.record(span, response);

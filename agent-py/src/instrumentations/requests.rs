@@ -21,7 +21,7 @@ use crate::ffi::quiet;
 use crate::hook;
 use crate::http;
 use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
-use crate::http::client::{self, Answer, is_answered, is_open, next_resend, version_of_number};
+use crate::http::client::{self, Answer, is_answered, version_of_number};
 use crate::http::excluded_urls::ExcludedUrls;
 use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::{attribute, text};
@@ -46,17 +46,19 @@ static EXCLUDED: ExcludedUrls = ExcludedUrls::of("requests");
 
 fn send(call: &mut Call<'_>) -> HookResult {
     let in_force = current::current(call.py());
-    if in_force.as_ref().is_some_and(|span| span.covers(Exit::Http, http::CLIENT))
-        || suppression::suppressed(call.py(), Of::Http)
-    {
+    if suppression::suppressed(call.py(), Of::Http) {
         call.proceed();
         return Ok(());
     }
-    let resends = in_force.as_ref().map_or(0, next_resend);
+    let resends = in_force.as_ref().map_or(0, client::next_resend);
     let parent = if resends > 0 { in_force.as_ref().and_then(Span::outer) } else { in_force.clone() };
     let by_urllib3 = call.arg(0).is_some_and(|session| goes_by_urllib3(&session));
-    exchange(call, in_force, parent, resends, by_urllib3);
+    exchange(call, in_force, parent, resends, By { urllib3: by_urllib3, adapter: false });
     Ok(())
+}
+
+fn is_open(span: &Span<'_>) -> bool {
+    client::is_open(span, http::REQUESTS)
 }
 
 fn adapter_send(call: &mut Call<'_>) -> HookResult {
@@ -66,7 +68,10 @@ fn adapter_send(call: &mut Call<'_>) -> HookResult {
         return Ok(());
     };
     if is_open(&span) {
+        let due = &span.note().due;
+        due.store(true, Ordering::Relaxed);
         call.proceed();
+        due.store(false, Ordering::Relaxed);
         if let Some(response) = call.result() {
             answered(py, &span, &response);
         }
@@ -75,9 +80,9 @@ fn adapter_send(call: &mut Call<'_>) -> HookResult {
     // The answer is there and the same `Session.send` sends again: an authentication round trip.
     if is_answered(&span) && span.is_sampled() {
         span.note().resends.fetch_max(1, Ordering::Relaxed);
-        let resends = next_resend(&span);
+        let resends = client::next_resend(&span);
         let parent = span.outer();
-        exchange(call, Some(span), parent, resends, urllib3::carries());
+        exchange(call, Some(span), parent, resends, By { urllib3: urllib3::carries(), adapter: true });
         return Ok(());
     }
     call.proceed();
@@ -115,18 +120,26 @@ fn goes_by_urllib3(session: &Bound<'_, PyAny>) -> bool {
         })
 }
 
-/// Sends one request under a span of its own; one that is excluded as the application made it. The headers are left to
-/// urllib3 where it is sent `by_urllib3`.
+/// What sends a request.
+#[derive(Clone, Copy)]
+struct By {
+    /// urllib3, which the headers are left to.
+    urllib3: bool,
+    /// requests' own adapter, called for it now.
+    adapter: bool,
+}
+
+/// Sends one request under a span of its own; one that is excluded as the application made it.
 fn exchange<'py>(
     call: &mut Call<'py>,
     in_force: Option<Span<'py>>,
     parent: Option<Span<'py>>,
     resends: u16,
-    by_urllib3: bool,
+    by: By,
 ) {
     let py = call.py();
     if EXCLUDED.contain(|| url(call).map(Cow::Owned)) {
-        unseen(call, in_force, parent, resends);
+        unseen(call, in_force, parent, resends, by);
         return;
     }
     let Some(span) = current::start(py, &SPEC, &parent) else {
@@ -138,14 +151,15 @@ fn exchange<'py>(
         if recording {
             describe(py, &span, &request, resends);
         }
-        if by_urllib3 {
+        if by.urllib3 {
             span.note().pending.store(true, Ordering::Relaxed);
         } else {
             // A request that takes no header goes out without one.
             quiet(py, inject(py, &span, &request));
         }
     }
-    span.mark(Exit::Http, http::CLIENT);
+    span.note().due.store(by.adapter, Ordering::Relaxed);
+    span.mark(Exit::Http, http::REQUESTS);
     span.set_outer(parent.as_ref());
     {
         let _entered = span.enter_call(in_force);
@@ -166,7 +180,13 @@ fn exchange<'py>(
 
 /// Sends a request that is excluded: urllib3 makes no span of it either. The hops after it go on counting.
 #[cold]
-fn unseen<'py>(call: &mut Call<'py>, in_force: Option<Span<'py>>, parent: Option<Span<'py>>, resends: u16) {
+fn unseen<'py>(
+    call: &mut Call<'py>,
+    in_force: Option<Span<'py>>,
+    parent: Option<Span<'py>>,
+    resends: u16,
+    by: By,
+) {
     let Some(cover) = current::stand_in(call.py(), &parent) else {
         call.proceed();
         return;
@@ -175,7 +195,8 @@ fn unseen<'py>(call: &mut Call<'py>, in_force: Option<Span<'py>>, parent: Option
     if resends > 0 {
         cover.note().resends.store(resends.saturating_add(1), Ordering::Relaxed);
     }
-    cover.mark(Exit::Http, http::CLIENT);
+    cover.note().due.store(by.adapter, Ordering::Relaxed);
+    cover.mark(Exit::Http, http::REQUESTS);
     let _entered = cover.enter_call(in_force);
     call.proceed();
     cover.unmark();
