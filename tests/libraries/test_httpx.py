@@ -124,6 +124,48 @@ job(lambda: show(asyncio.run(with_client(work, follow_redirects=True))))
     assert all("," not in received.headers["traceparent"] for received in upstream.received)
 
 
+@on_releases("old", "newest")
+def test_what_an_authentication_sends_besides_is_no_resend(program: Run, python: Python) -> None:
+    code = (
+        ASYNC
+        + """
+class Refreshing(httpx.Auth):
+    requires_response_body = True
+    def auth_flow(self, request):
+        response = yield request
+        yield httpx.Request("POST", URL + "/token")
+        yield request
+class Fetching(httpx.Auth):
+    requires_response_body = True
+    def auth_flow(self, request):
+        yield httpx.Request("POST", URL + "/redirect/1")
+        yield request
+def paths():
+    for auth in (Refreshing(), Fetching()):
+        yield URL + "/redirect/1", auth
+with httpx.Client(follow_redirects=True) as client:
+    for url, auth in paths():
+        client.get(url, auth=auth)
+async def work(client):
+    for url, auth in paths():
+        await client.get(url, auth=auth)
+asyncio.run(with_client(work, follow_redirects=True))
+"""
+    )
+    result = program(code, python=python)
+    told = [
+        (span.name, span["url.full"].rpartition("/")[2], span.get("http.request.resend_count"))
+        for span in clients(result)
+    ]
+    refreshing = [
+        *(("GET", "1", None), ("GET", "0", 1)),
+        ("POST", "token", None),
+        *(("GET", "1", 2), ("GET", "0", 3)),
+    ]
+    fetching = [*(("POST", "1", None), ("GET", "0", 1)), *(("GET", "1", None), ("GET", "0", 1))]
+    assert told == (refreshing + fetching) * 2
+
+
 def test_where_aiohttp_is_the_transport_there_is_one_span(program: Run, upstream: Upstream) -> None:
     code = (
         ASYNC

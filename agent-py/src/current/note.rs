@@ -17,6 +17,10 @@ pub struct Note {
     pub resends: AtomicU16,
     /// How often the same request was sent before this one.
     pub sent_before: AtomicU16,
+    /// How often it was sent again because of its answer (authentication).
+    pub round_trips: AtomicU16,
+    /// How often a layer further in has begun to send it.
+    pub attempts: AtomicU16,
     /// Whether the response's head is there.
     pub answered: AtomicBool,
     /// Whether the response was complete, an error, before the call's end.
@@ -55,6 +59,8 @@ impl Note {
             status: AtomicU16::new(0),
             resends: AtomicU16::new(0),
             sent_before: AtomicU16::new(0),
+            round_trips: AtomicU16::new(0),
+            attempts: AtomicU16::new(0),
             answered: AtomicBool::new(false),
             complete: AtomicBool::new(false),
             streamed: AtomicBool::new(false),

@@ -208,12 +208,38 @@ pub fn is_answered(span: &Span<'_>) -> bool {
     span.note().answered.load(Ordering::Relaxed)
 }
 
-/// The ordinal of the request to be sent among those that `span` led to; 0 where it has led to none.
-pub fn next_resend(span: &Span<'_>) -> u16 {
+/// From here on what `span`'s answer leads to (a redirect's hops) is sent inside it.
+pub fn lead_on(span: &Span<'_>) {
+    let note = span.note();
+    if note.resends.load(Ordering::Relaxed) == 0 {
+        let sent = note.sent_before.load(Ordering::Relaxed);
+        let next = sent.saturating_add(note.round_trips.load(Ordering::Relaxed)).saturating_add(1);
+        note.resends.store(next, Ordering::Relaxed);
+    }
+}
+
+/// The ordinal of the request to be sent, if it is one that `span` [leads to](lead_on), else 0.
+#[inline]
+pub fn next_resend(span: &Span<'_>, is_one: impl FnOnce() -> bool) -> u16 {
     let counter = &span.note().resends;
     let ordinal = counter.load(Ordering::Relaxed);
-    if ordinal > 0 {
-        counter.store(ordinal.saturating_add(1), Ordering::Relaxed);
+    if ordinal == 0 || !is_one() {
+        return 0;
     }
+    counter.store(ordinal.saturating_add(1), Ordering::Relaxed);
     ordinal
+}
+
+/// The ordinal of a request that is `span`'s sent again, by who got its answer.
+pub fn next_round_trip(span: &Span<'_>) -> u16 {
+    let note = span.note();
+    let trips = note.round_trips.load(Ordering::Relaxed).saturating_add(1);
+    note.round_trips.store(trips, Ordering::Relaxed);
+    note.sent_before.load(Ordering::Relaxed).saturating_add(trips)
+}
+
+/// How often a layer further in has sent the request again; `None` where it has not told.
+#[inline]
+pub fn retries(span: &Span<'_>) -> Option<u16> {
+    span.note().attempts.load(Ordering::Relaxed).checked_sub(1)
 }

@@ -61,8 +61,16 @@ static SCOPE: Key = Key::new("remora.httpx");
 static SPEC: SpanSpec = SpanSpec { name: "HTTP", kind: SpanKind::Client, scope: &SCOPE };
 static EXCLUDED: ExcludedUrls = ExcludedUrls::of("httpx");
 
+/// What is known of a request that is one sent before.
+#[derive(Clone, Copy)]
+struct Resent {
+    count: u16,
+    /// The address of the one that redirects began with.
+    origin: usize,
+}
+
 /// How often requests were sent before: those of which none was are not in there.
-static RESENT: Remembered<u16> = Remembered::new();
+static RESENT: Remembered<Resent> = Remembered::new();
 /// Whether there ever was one.
 static EVER: AtomicBool = AtomicBool::new(false);
 
@@ -75,16 +83,22 @@ pub fn passes_headers() -> bool {
     PASSES_HEADERS.load(Ordering::Relaxed)
 }
 
-fn resends(request: &Bound<'_, PyAny>) -> u16 {
-    if !EVER.load(Ordering::Relaxed) {
-        return 0;
-    }
-    RESENT.get(request, || None).unwrap_or(0)
+fn resent(request: &Bound<'_, PyAny>) -> Resent {
+    let known = EVER.load(Ordering::Relaxed).then(|| RESENT.get(request, || None)).flatten();
+    known.unwrap_or(Resent { count: 0, origin: address(request) })
 }
 
-fn set_resends(request: &Bound<'_, PyAny>, count: u16) {
+fn resends(request: &Bound<'_, PyAny>) -> u16 {
+    resent(request).count
+}
+
+fn set_resent(request: &Bound<'_, PyAny>, resent: Resent) {
     EVER.store(true, Ordering::Relaxed);
-    RESENT.set(request, count);
+    RESENT.set(request, resent);
+}
+
+fn address(request: &Bound<'_, PyAny>) -> usize {
+    request.as_ptr() as usize
 }
 
 /// `_send_handling_redirects`: once for a call, and again for each further round of its authentication.
@@ -104,28 +118,35 @@ fn count_round(call: &Call<'_>) {
     let py = call.py();
     let Some(request) = call.argument(1, intern!(py, "request")) else { return };
     let history = call.argument(3, intern!(py, "history"));
-    let last = history.as_ref().and_then(|history| history.cast::<PyList>().ok()).and_then(|history| {
-        let last = history.len().checked_sub(1)?;
-        quiet(py, history.get_item(last))
-    });
-    match last {
-        Some(response) => {
-            let before = attribute(&response, intern!(py, "request"));
-            let before = before.map_or(0, |request| resends(&request));
-            set_resends(&request, before.saturating_add(1));
-        }
+    let history = history.as_ref().and_then(|history| history.cast::<PyList>().ok());
+    let before =
+        history.filter(|history| !history.is_empty()).and_then(|history| sent_in(&history, &request));
+    match before {
+        Some(before) => set_resent(&request, Resent { count: before.count.saturating_add(1), ..before }),
         // The application may send one object several times.
-        None if resends(&request) > 0 => set_resends(&request, 0),
+        None if resends(&request) > 0 => set_resent(&request, Resent { count: 0, origin: address(&request) }),
         None => {}
     }
 }
 
+/// How a request was last sent, itself or as redirects made it, in the rounds before: authentication sends others too
+/// (for a token).
+#[cold]
+fn sent_in(history: &Bound<'_, PyList>, request: &Bound<'_, PyAny>) -> Option<Resent> {
+    let name = intern!(request.py(), "request");
+    (0..history.len()).rev().find_map(|at| {
+        let sent = attribute(&quiet(request.py(), history.get_item(at))?, name)?;
+        let before = resent(&sent);
+        (sent.is(request) || before.origin == address(request)).then_some(before)
+    })
+}
+
 /// `_build_redirect_request`.
 fn redirect(call: &mut Call<'_>) -> HookResult {
-    let before = call.argument(1, intern!(call.py(), "request")).map_or(0, |request| resends(&request));
+    let before = call.argument(1, intern!(call.py(), "request")).map(|request| resent(&request));
     call.proceed();
-    if let Some(next) = call.result() {
-        set_resends(&next, before.saturating_add(1));
+    if let (Some(before), Some(next)) = (before, call.result()) {
+        set_resent(&next, Resent { count: before.count.saturating_add(1), ..before });
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use agent_core::Key;
 use agent_core::span::{SpanKind, SpanSpec};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyAny, PyDict};
+use pyo3::types::{PyAny, PyBool, PyDict};
 
 use super::urllib3;
 
@@ -50,11 +50,18 @@ fn send(call: &mut Call<'_>) -> HookResult {
         call.proceed();
         return Ok(());
     }
-    let resends = in_force.as_ref().map_or(0, client::next_resend);
+    let resends = in_force.as_ref().map_or(0, |span| client::next_resend(span, || is_hop(call)));
     let parent = if resends > 0 { in_force.as_ref().and_then(Span::outer) } else { in_force.clone() };
     let by_urllib3 = call.arg(0).is_some_and(|session| goes_by_urllib3(&session));
     exchange(call, in_force, parent, resends, By { urllib3: by_urllib3, adapter: false });
     Ok(())
+}
+
+/// Whether `resolve_redirects` sends it, and not what a session's own methods call from there (`rebuild_auth`).
+#[cold]
+fn is_hop(call: &Call<'_>) -> bool {
+    let py = call.py();
+    call.keyword(intern!(py, "allow_redirects")).is_some_and(|allowed| allowed.is(PyBool::new(py, false)))
 }
 
 fn is_open(span: &Span<'_>) -> bool {
@@ -79,8 +86,7 @@ fn adapter_send(call: &mut Call<'_>) -> HookResult {
     }
     // The answer is there and the same `Session.send` sends again: an authentication round trip.
     if is_answered(&span) && span.is_sampled() {
-        span.note().resends.fetch_max(1, Ordering::Relaxed);
-        let resends = client::next_resend(&span);
+        let resends = client::next_round_trip(&span);
         let parent = span.outer();
         exchange(call, Some(span), parent, resends, By { urllib3: urllib3::carries(), adapter: true });
         return Ok(());
@@ -99,7 +105,7 @@ fn resolve_redirects(call: &mut Call<'_>) -> HookResult {
         }
         if is_answered(&span) {
             // From here on `send` inside this span is a hop: a sibling.
-            span.note().resends.fetch_max(1, Ordering::Relaxed);
+            client::lead_on(&span);
         }
     }
     call.proceed();
@@ -192,9 +198,7 @@ fn unseen<'py>(
         return;
     };
     cover.set_outer(parent.as_ref());
-    if resends > 0 {
-        cover.note().resends.store(resends.saturating_add(1), Ordering::Relaxed);
-    }
+    cover.note().sent_before.store(resends, Ordering::Relaxed);
     cover.note().due.store(by.adapter, Ordering::Relaxed);
     cover.mark(Exit::Http, http::REQUESTS);
     let _entered = cover.enter_call(in_force);
@@ -245,7 +249,10 @@ fn finish(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
     if let Some(headers) = CLIENT_RESPONSE.capture() {
         headers.record(span, response);
     }
-    let retries = raw.as_ref().and_then(|raw| retries(py, raw)).unwrap_or(0);
+    let retries = match client::retries(span) {
+        Some(retries) => usize::from(retries),
+        None => raw.as_ref().and_then(|raw| retries(py, raw)).unwrap_or(0),
+    };
     Answer { code, version: version.and_then(version_of_number), retries }.set(span);
     span.finish();
 }
@@ -254,7 +261,8 @@ fn status_code(py: Python<'_>, response: &Bound<'_, PyAny>) -> Option<u16> {
     quiet(py, attribute(response, intern!(py, "status_code"))?.extract())
 }
 
-/// How often urllib3 sent the request again below us.
+/// How often urllib3 sent the request again below us, without our hook there.
+#[cold]
 fn retries(py: Python<'_>, raw: &Bound<'_, PyAny>) -> Option<usize> {
     attribute(&attribute(raw, intern!(py, "retries"))?, intern!(py, "history"))
         .and_then(|history| quiet(py, history.len()))
@@ -263,5 +271,8 @@ fn retries(py: Python<'_>, raw: &Bound<'_, PyAny>) -> Option<usize> {
 #[cold]
 fn failed(py: Python<'_>, span: &Span<'_>, error: &Bound<'_, PyAny>) {
     let code = attribute(error, intern!(py, "response")).and_then(|response| status_code(py, &response));
+    let before = &span.note().sent_before;
+    let retries = client::retries(span).unwrap_or(0);
+    before.store(before.load(Ordering::Relaxed).saturating_add(retries), Ordering::Relaxed);
     client::failed(span, error, code);
 }

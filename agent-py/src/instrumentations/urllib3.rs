@@ -147,6 +147,8 @@ fn is_carried(span: &Span<'_>, call: &Call<'_>) -> bool {
 /// Sends a request that an outer library has made the span of.
 fn attempt_for<'py>(call: &mut Call<'py>, span: &Span<'py>) {
     let note = span.note();
+    let before = note.attempts.load(Ordering::Relaxed);
+    note.attempts.store(before.saturating_add(1), Ordering::Relaxed);
     let due = note.due.load(Ordering::Relaxed);
     // What is sent inside of this is not.
     note.due.store(false, Ordering::Relaxed);
