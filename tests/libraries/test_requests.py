@@ -367,6 +367,34 @@ def test_a_mounted_adapter_that_is_no_http_adapter_is_traced(program: Run) -> No
     assert (span["server.address"], span.get("server.port")) == ("somewhere", None)
 
 
+@pytest.mark.parametrize("where", ["class", "object"])
+def test_an_adapter_that_a_session_chooses_itself_gets_the_header(program: Run, where: str) -> None:
+    code = """
+        import io, requests
+        class Adapter(requests.adapters.BaseAdapter):
+            def send(self, request, **kwargs):
+                show(request.headers.get("traceparent"))
+                response = requests.Response()
+                response.status_code, response.url, response.request = 200, request.url, request
+                response.raw = io.BytesIO(b"")
+                return response
+            def close(self): pass
+        class Session(requests.Session):
+            def get_adapter(self, url): return Adapter()
+        requests.get(URL)
+        if WHERE == "class":
+            session = Session()
+        else:
+            session = requests.Session()
+            session.get_adapter = lambda url: Adapter()
+        session.get(URL)
+    """
+    result = program(f"WHERE = {where!r}\n" + "\n".join(line[8:] for line in code.splitlines()))
+    [header] = result.shown
+    span = result.spans[1]
+    assert header.split("-")[1:3] == [span.trace_id, span.span_id]
+
+
 def test_an_adapter_that_sends_again_makes_a_span_for_each(program: Run) -> None:
     code = """
         import requests

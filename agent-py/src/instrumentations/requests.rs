@@ -11,6 +11,7 @@ use agent_core::Key;
 use agent_core::span::{SpanKind, SpanSpec};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyAny, PyBool, PyDict};
 
 use super::urllib3;
@@ -112,18 +113,41 @@ fn resolve_redirects(call: &mut Call<'_>) -> HookResult {
     Ok(())
 }
 
-/// Whether each adapter of a session ends in requests' own, and our hook in urllib3 writes the headers.
+/// Whether each adapter that a session may get ends in requests' own, and our hook in urllib3 writes the headers.
 fn goes_by_urllib3(session: &Bound<'_, PyAny>) -> bool {
     let py = session.py();
     let is_own = |adapter: Bound<'_, PyAny>| {
         attribute(&adapter.get_type(), intern!(py, "send")).is_some_and(|send| wrapper::is_wrapper(&send))
     };
     urllib3::carries()
+        && gets_own_adapters(session)
         && attribute(session, intern!(py, "adapters")).is_some_and(|adapters| {
             adapters
                 .cast::<PyDict>()
                 .is_ok_and(|adapters| adapters.iter().all(|(_, adapter)| is_own(adapter)))
         })
+}
+
+/// Whether it is requests' own function that gets a session its adapters: another one may get any.
+fn gets_own_adapters(session: &Bound<'_, PyAny>) -> bool {
+    static OWN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = session.py();
+    let function = attribute(session, intern!(py, "get_adapter"))
+        .and_then(|method| attribute(&method, intern!(py, "__func__")));
+    function.is_some_and(|function| match OWN.get(py) {
+        Some(own) => own.is(&function),
+        None => is_get_adapter(&function) && OWN.get_or_init(py, || function.clone().unbind()).is(&function),
+    })
+}
+
+#[cold]
+fn is_get_adapter(function: &Bound<'_, PyAny>) -> bool {
+    let py = function.py();
+    let names = [
+        (intern!(py, "__module__"), "requests.sessions"),
+        (intern!(py, "__qualname__"), "Session.get_adapter"),
+    ];
+    names.iter().all(|(name, wanted)| text(&attribute(function, name)) == Some(wanted))
 }
 
 /// What sends a request.
