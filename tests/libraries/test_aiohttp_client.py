@@ -360,6 +360,27 @@ def test_a_client_middleware_that_sends_twice_makes_one_span_and_its_own_request
     assert [one.span_id for one in upstream.received] == [main.span_id, token.span_id, main.span_id]
 
 
+def test_an_excluded_request_of_a_middleware_is_no_hop_of_the_one_around_it(
+    program: Run, upstream: Upstream
+) -> None:
+    code = SESSION + (
+        "async def fetching(request, handler):\n"
+        "    async with request.session.get(URL + '/token', middlewares=()) as token:\n"
+        "        await token.read()\n"
+        "    return await handler(request)\n"
+        "async def work(session):\n"
+        "    async with session.get(URL + '/main') as response:\n"
+        "        show(response.status)\n"
+        "go(work, middlewares=(fetching,))\n"
+    )
+    result = program(code, env={"OTEL_PYTHON_AIOHTTP_CLIENT_EXCLUDED_URLS": "/token"})
+    assert result.shown == [200]
+    [span] = result.spans
+    assert span.attributes == of_client(upstream, "/main")
+    token, main = (received.headers for received in upstream.received)
+    assert ("traceparent" in token, main["traceparent"].split("-")[2]) == (False, span.span_id)
+
+
 def test_tasks_that_run_side_by_side_have_the_parent_of_where_they_were_made(
     program: Run, upstream: Upstream
 ) -> None:

@@ -124,6 +124,89 @@ job(lambda: show(asyncio.run(with_client(work, follow_redirects=True))))
     assert all("," not in received.headers["traceparent"] for received in upstream.received)
 
 
+@on_releases("old", "newest")
+def test_what_an_authentication_sends_besides_is_no_resend(program: Run, python: Python) -> None:
+    code = (
+        ASYNC
+        + """
+class Refreshing(httpx.Auth):
+    requires_response_body = True
+    def auth_flow(self, request):
+        response = yield request
+        yield httpx.Request("POST", URL + "/token")
+        yield request
+class Fetching(httpx.Auth):
+    requires_response_body = True
+    def auth_flow(self, request):
+        yield httpx.Request("POST", URL + "/redirect/1")
+        yield request
+def paths():
+    for auth in (Refreshing(), Fetching()):
+        yield URL + "/redirect/1", auth
+with httpx.Client(follow_redirects=True) as client:
+    for url, auth in paths():
+        client.get(url, auth=auth)
+async def work(client):
+    for url, auth in paths():
+        await client.get(url, auth=auth)
+asyncio.run(with_client(work, follow_redirects=True))
+"""
+    )
+    result = program(code, python=python)
+    told = [
+        (span.name, span["url.full"].rpartition("/")[2], span.get("http.request.resend_count"))
+        for span in clients(result)
+    ]
+    refreshing = [
+        *(("GET", "1", None), ("GET", "0", 1)),
+        ("POST", "token", None),
+        *(("GET", "1", 2), ("GET", "0", 3)),
+    ]
+    fetching = [*(("POST", "1", None), ("GET", "0", 1)), *(("GET", "1", None), ("GET", "0", 1))]
+    assert told == (refreshing + fetching) * 2
+
+
+def test_where_aiohttp_is_the_transport_there_is_one_span(program: Run, upstream: Upstream) -> None:
+    code = (
+        ASYNC
+        + """
+import aiohttp
+class Transport(httpx.AsyncBaseTransport):
+    async def handle_async_request(self, request):
+        async with aiohttp.ClientSession() as session:
+            async with session.get(URL + "/token") as token:
+                await token.read()
+            async with session.request(request.method, str(request.url), headers=request.headers) as answer:
+                return httpx.Response(answer.status, content=await answer.read())
+async def work(client):
+    return (await client.get(URL + "/main")).status_code
+show(asyncio.run(with_client(work, transport=Transport())))
+"""
+    )
+    result = program(code)
+    assert result.shown == [200]
+    main, token = result.spans
+    assert (main.scope, token.scope, token.parent_id) == (
+        "remora.httpx",
+        "remora.aiohttp-client",
+        main.span_id,
+    )
+    # Of the transport's own only the peer is known.
+    version = "network.protocol.version"
+    assert {**main.attributes, version: "1.1"} == of_client(upstream, "/main")
+    assert [received.span_id for received in upstream.received] == [token.span_id, main.span_id]
+    upstream.received.clear()
+    result = program(code, env={"OTEL_PYTHON_AIOHTTP_CLIENT_EXCLUDED_URLS": "/main,/token"})
+    # Those of the first program are there as well.
+    [span] = result.spans[2:]
+    keys = [attribute["key"] for attribute in span.raw["attributes"]]
+    assert len(keys) == len(set(keys))
+    assert "http.request.resend_count" not in keys
+    token_headers, main_headers = (received.headers for received in upstream.received)
+    assert "traceparent" not in token_headers
+    assert main_headers["traceparent"].split("-")[2] == span.span_id
+
+
 @pytest.mark.parametrize(("code", "error"), [(200, None), (404, "404"), (500, "500")])
 def test_from_400_on_the_status_code_is_the_error(program: Run, code: int, error: str | None) -> None:
     [span] = program(f"import httpx; httpx.get(URL + '/status/{code}')").spans

@@ -248,6 +248,58 @@ def test_an_authentication_round_trip_is_a_sibling(program: Run, upstream: Upstr
     assert [received.span_id for received in upstream.received] == [first.span_id, second.span_id]
 
 
+def test_retries_that_are_exhausted_are_counted(program: Run, upstream: Upstream) -> None:
+    code = """
+        import requests
+        from requests.adapters import HTTPAdapter
+        from urllib3.util import Retry
+        session = requests.Session()
+        session.mount(URL, HTTPAdapter(max_retries=Retry(2, status_forcelist=[503], backoff_factor=0)))
+        try:
+            session.get(URL + "/flaky/9")
+        except requests.exceptions.RetryError:
+            show("exhausted")
+    """
+    result = program(code)
+    assert (result.shown, len(upstream.received)) == (["exhausted"], 3)
+    [span] = result.spans
+    assert (span["http.request.resend_count"], span["error.type"]) == (2, "requests.exceptions.RetryError")
+
+
+def test_a_request_of_a_response_hook_after_a_round_trip_is_no_resend(program: Run) -> None:
+    code = """
+        import requests
+        from requests.auth import HTTPDigestAuth
+        def follow(response, *args, **kwargs):
+            requests.get(URL + "/inner")
+        options = {"auth": HTTPDigestAuth("u", "p"), "hooks": {"response": follow}}
+        job(lambda: requests.get(URL + "/digest", **options) and None)
+    """
+    result = program(code)
+    first, second = children(result.spans, one(result.spans, kind="server"))
+    assert [span.get("http.request.resend_count") for span in (first, second)] == [None, 1]
+    [inner] = children(result.spans, first)
+    assert inner["url.full"].endswith("/inner")
+    assert "http.request.resend_count" not in inner.attributes
+
+
+def test_a_request_that_a_session_makes_between_hops_is_no_hop(program: Run) -> None:
+    code = """
+        import requests
+        class Session(requests.Session):
+            def rebuild_auth(self, prepared_request, response):
+                requests.get(URL + "/token")
+        job(lambda: Session().get(URL + "/redirect/2") and None)
+    """
+    result = program(code)
+    hops = children(result.spans, one(result.spans, kind="server"))
+    assert [hop["url.full"][-11:] for hop in hops] == ["/redirect/2", "/redirect/1", "/redirect/0"]
+    assert [hop.get("http.request.resend_count") for hop in hops] == [None, 1, 2]
+    tokens = children(result.spans, hops[0])
+    assert [token["url.full"][-6:] for token in tokens] == ["/token"] * 2
+    assert not any("http.request.resend_count" in token.attributes for token in tokens)
+
+
 def test_requests_that_a_response_hook_makes_are_children(program: Run) -> None:
     code = """
         import requests
@@ -313,6 +365,34 @@ def test_a_mounted_adapter_that_is_no_http_adapter_is_traced(program: Run) -> No
     assert header.startswith(f"00-{span.trace_id}-{span.span_id}-")
     assert span["http.response.status_code"] == 200
     assert (span["server.address"], span.get("server.port")) == ("somewhere", None)
+
+
+@pytest.mark.parametrize("where", ["class", "object"])
+def test_an_adapter_that_a_session_chooses_itself_gets_the_header(program: Run, where: str) -> None:
+    code = """
+        import io, requests
+        class Adapter(requests.adapters.BaseAdapter):
+            def send(self, request, **kwargs):
+                show(request.headers.get("traceparent"))
+                response = requests.Response()
+                response.status_code, response.url, response.request = 200, request.url, request
+                response.raw = io.BytesIO(b"")
+                return response
+            def close(self): pass
+        class Session(requests.Session):
+            def get_adapter(self, url): return Adapter()
+        requests.get(URL)
+        if WHERE == "class":
+            session = Session()
+        else:
+            session = requests.Session()
+            session.get_adapter = lambda url: Adapter()
+        session.get(URL)
+    """
+    result = program(f"WHERE = {where!r}\n" + "\n".join(line[8:] for line in code.splitlines()))
+    [header] = result.shown
+    span = result.spans[1]
+    assert header.split("-")[1:3] == [span.trace_id, span.span_id]
 
 
 def test_an_adapter_that_sends_again_makes_a_span_for_each(program: Run) -> None:

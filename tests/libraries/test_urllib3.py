@@ -212,6 +212,87 @@ def test_where_requests_makes_the_span_it_has_the_peer_and_there_is_no_other(
         assert (span["network.peer.address"], span["network.peer.port"]) == ("127.0.0.1", upstream.port)
 
 
+def test_what_another_client_s_request_sends_besides_is_a_request_of_its_own(
+    program: Run, upstream: Upstream
+) -> None:
+    """A token for it, a part of its body: by urllib3, inside the other's request."""
+    code = """
+        import asyncio, aiohttp, httpx, requests, urllib3
+        pool = urllib3.PoolManager()
+        async def by_middleware():
+            async def middleware(request, handler):
+                await asyncio.to_thread(pool.request, "GET", URL + "/token?aiohttp")
+                return await handler(request)
+            async with aiohttp.ClientSession(middlewares=(middleware,)) as session:
+                async with session.get(URL + "/outer?aiohttp") as response:
+                    await response.read()
+        class Transport(httpx.HTTPTransport):
+            def handle_request(self, request):
+                pool.request("GET", URL + "/token?httpx")
+                return super().handle_request(request)
+        class Adapter(requests.adapters.HTTPAdapter):
+            def send(self, request, **options):
+                pool.request("GET", URL + "/token?requests")
+                return super().send(request, **options)
+        def body(path):
+            pool.request("GET", URL + path)
+            yield b"piece"
+        def work():
+            asyncio.run(by_middleware())
+            with httpx.Client(transport=Transport()) as client:
+                client.get(URL + "/outer?httpx")
+            with requests.Session() as session:
+                session.mount(URL, Adapter())
+                session.get(URL + "/outer?requests")
+            httpx.post(URL + "/outer?httpx-body", content=body("/token?httpx-body"))
+            requests.post(URL + "/outer?requests-body", data=body("/token?requests-body"))
+        job(work)
+    """
+    result = program(code)
+    outer = children(result.spans, one(result.spans, kind="server"))
+    assert [span.scope.removeprefix("remora.") for span in outer] == [
+        *("aiohttp-client", "httpx", "requests", "httpx", "requests"),
+    ]
+    by_path = {received.path: received for received in upstream.received}
+    assert len(result.spans) - 1 == len(by_path) == 10
+    for span in outer:
+        [inner] = children(result.spans, span)
+        assert inner.scope == "remora.urllib3"
+        for sent in (span, inner):
+            assert by_path[sent["url.full"].removeprefix(upstream.url)].span_id == sent.span_id
+            assert "http.request.resend_count" not in sent.attributes
+            keys = [attribute["key"] for attribute in sent.raw["attributes"]]
+            assert len(keys) == len(set(keys))
+
+
+def test_as_the_transport_of_another_client_it_makes_no_span(program: Run, upstream: Upstream) -> None:
+    code = """
+        import httpx, requests, urllib3
+        pool = urllib3.PoolManager()
+        class Transport(httpx.BaseTransport):
+            def handle_request(self, request):
+                answer = pool.request(request.method, str(request.url), headers=request.headers)
+                return httpx.Response(answer.status, content=answer.data)
+        class Adapter(requests.adapters.BaseAdapter):
+            def send(self, request, **options):
+                answer = pool.request(request.method, request.url, headers=request.headers)
+                response = requests.Response()
+                response.status_code, response.url, response.request = answer.status, request.url, request
+                response._content = answer.data
+                return response
+            def close(self): pass
+        show(httpx.Client(transport=Transport()).get(URL + "/x").status_code)
+        session = requests.Session()
+        session.mount(URL, Adapter())
+        show(session.get(URL + "/x").status_code)
+    """
+    result = program(code)
+    assert result.shown == [200, 200]
+    assert [span.scope for span in result.spans] == ["remora.httpx", "remora.requests"]
+    assert [received.span_id for received in upstream.received] == [span.span_id for span in result.spans]
+    assert [span["network.peer.port"] for span in result.spans] == [upstream.port] * 2
+
+
 def test_what_requests_leaves_out_urllib3_leaves_out(program: Run, upstream: Upstream) -> None:
     code = """
         import requests, urllib3

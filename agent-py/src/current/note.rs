@@ -19,6 +19,10 @@ pub struct Note {
     pub resends: AtomicU16,
     /// How often the same request was sent before this one.
     pub sent_before: AtomicU16,
+    /// How often it was sent again because of its answer (authentication).
+    pub round_trips: AtomicU16,
+    /// How often a layer further in has begun to send it.
+    pub attempts: AtomicU16,
     /// Whether the response's head is there.
     pub answered: AtomicBool,
     /// Whether the response was complete, an error, before the call's end.
@@ -41,6 +45,8 @@ pub struct Note {
     pub bare: AtomicBool,
     /// Whether the headers that carry it are left to a layer further in.
     pub pending: AtomicBool,
+    /// Whether a layer further in is to send it: what that sends next is this very request.
+    pub due: AtomicBool,
     /// Whether something was answered by a cache of the client's own.
     pub cached: AtomicBool,
     /// Whether something was sent, where a cache might have answered.
@@ -57,6 +63,8 @@ impl Note {
             status: AtomicU16::new(0),
             resends: AtomicU16::new(0),
             sent_before: AtomicU16::new(0),
+            round_trips: AtomicU16::new(0),
+            attempts: AtomicU16::new(0),
             answered: AtomicBool::new(false),
             complete: AtomicBool::new(false),
             streamed: AtomicBool::new(false),
@@ -68,6 +76,7 @@ impl Note {
             peered: AtomicBool::new(false),
             bare: AtomicBool::new(false),
             pending: AtomicBool::new(false),
+            due: AtomicBool::new(false),
             cached: AtomicBool::new(false),
             sent: AtomicBool::new(false),
             outer: AtomicPtr::new(ptr::null_mut()),

@@ -254,6 +254,13 @@ impl<'py> Span<'py> {
         mark & 3 == exit as u8 && mark >> 2 > layer
     }
 
+    /// Whether `layer` itself has marked it.
+    #[inline]
+    pub fn is_marked(&self, exit: Exit, layer: u8) -> bool {
+        // SAFETY: a live object.
+        unsafe { (*self.object).mark.load(Ordering::Relaxed) == exit as u8 | layer << 2 }
+    }
+
     /// The exit is over: what follows under this span is recorded again.
     pub fn unmark(&self) {
         // SAFETY: a live object.

@@ -9,11 +9,13 @@ use agent_core::fragment::Fragment;
 use agent_core::redact;
 use agent_core::semconv;
 use agent_core::span::ActiveSpan;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyString};
 
 use crate::current::{Exit, Span};
 use crate::exception;
+use crate::ffi::quiet;
 use crate::http::{self, Method};
 use crate::objects::text;
 use crate::old_names;
@@ -177,9 +179,28 @@ pub fn failed(span: &Span<'_>, error: &Bound<'_, PyAny>, code: Option<u16>) {
     });
 }
 
-/// Whether it is the span of a request, made by [`http::CLIENT`], whose answer is not there yet.
-pub fn is_open(span: &Span<'_>) -> bool {
-    span.covers(Exit::Http, http::CLIENT - 1) && !span.covers(Exit::Http, http::CLIENT)
+/// Whether it is the span of a request, made by the library of this layer, whose answer is not there yet.
+#[inline]
+pub fn is_open(span: &Span<'_>, layer: u8) -> bool {
+    span.is_marked(Exit::Http, layer)
+}
+
+/// Whether headers to be sent carry this very span: an outer library has put it there and sends by the one that asks.
+/// Without that, what is sent inside an outer library's request is another one (a token, a part of the body).
+#[cold]
+pub fn carry(headers: &Bound<'_, PyAny>, span: &Span<'_>) -> bool {
+    let py = headers.py();
+    let mut carried = false;
+    let compare = |at: usize, value: &str| {
+        // The first of them names the span.
+        if at == 0 {
+            let header = quiet(py, headers.get_item(intern!(py, "traceparent")));
+            carried = text(&header) == Some(value);
+        }
+        Ok(())
+    };
+    quiet(py, http::each_header(span, compare));
+    carried
 }
 
 /// Whether it is the span of a request whose answer is there.
@@ -187,12 +208,38 @@ pub fn is_answered(span: &Span<'_>) -> bool {
     span.note().answered.load(Ordering::Relaxed)
 }
 
-/// The ordinal of the request to be sent among those that `span` led to; 0 where it has led to none.
-pub fn next_resend(span: &Span<'_>) -> u16 {
+/// From here on what `span`'s answer leads to (a redirect's hops) is sent inside it.
+pub fn lead_on(span: &Span<'_>) {
+    let note = span.note();
+    if note.resends.load(Ordering::Relaxed) == 0 {
+        let sent = note.sent_before.load(Ordering::Relaxed);
+        let next = sent.saturating_add(note.round_trips.load(Ordering::Relaxed)).saturating_add(1);
+        note.resends.store(next, Ordering::Relaxed);
+    }
+}
+
+/// The ordinal of the request to be sent, if it is one that `span` [leads to](lead_on), else 0.
+#[inline]
+pub fn next_resend(span: &Span<'_>, is_one: impl FnOnce() -> bool) -> u16 {
     let counter = &span.note().resends;
     let ordinal = counter.load(Ordering::Relaxed);
-    if ordinal > 0 {
-        counter.store(ordinal.saturating_add(1), Ordering::Relaxed);
+    if ordinal == 0 || !is_one() {
+        return 0;
     }
+    counter.store(ordinal.saturating_add(1), Ordering::Relaxed);
     ordinal
+}
+
+/// The ordinal of a request that is `span`'s sent again, by who got its answer.
+pub fn next_round_trip(span: &Span<'_>) -> u16 {
+    let note = span.note();
+    let trips = note.round_trips.load(Ordering::Relaxed).saturating_add(1);
+    note.round_trips.store(trips, Ordering::Relaxed);
+    note.sent_before.load(Ordering::Relaxed).saturating_add(trips)
+}
+
+/// How often a layer further in has sent the request again; `None` where it has not told.
+#[inline]
+pub fn retries(span: &Span<'_>) -> Option<u16> {
+    span.note().attempts.load(Ordering::Relaxed).checked_sub(1)
 }

@@ -29,10 +29,15 @@ use crate::ffi::utf8;
 use crate::old_names;
 use crate::settings;
 
-/// The layer of an HTTP library that others build on (urllib3, httpcore).
-pub const TRANSPORT: u8 = 1;
-/// The layer of an HTTP library that applications call.
-pub const CLIENT: u8 = 2;
+// Each client tells a span of its own by its layer; an inner one may be what an outer one sends by.
+/// urllib3's layer.
+pub const URLLIB3: u8 = 1;
+/// That of aiohttp's client.
+pub const AIOHTTP: u8 = 2;
+/// That of requests.
+pub const REQUESTS: u8 = 3;
+/// That of httpx.
+pub const HTTPX: u8 = 4;
 
 /// A method as the conventions want it, and the original where that is not it.
 #[derive(Clone, Copy)]

@@ -15,6 +15,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyTuple};
 
+use super::httpx;
+
 use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span, StoredSpan};
 use crate::ffi::{Held, quiet};
@@ -59,6 +61,9 @@ struct Exchange {
 
 fn request(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
     let py = call.py();
+    if httpx::passes_headers() && is_httpx_s(call) {
+        return Ok(None);
+    }
     let held = |argument: Option<Borrowed<'_, '_, PyAny>>| argument.map(|argument| Held::new(&argument));
     Ok(Some(Box::new(Exchange {
         session: held(call.arg(0)),
@@ -68,17 +73,33 @@ fn request(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
     })))
 }
 
+/// Whether aiohttp is the transport of the httpx request whose span is in force.
+#[cold]
+fn is_httpx_s(call: &Call<'_>) -> bool {
+    let py = call.py();
+    let span = current::current(py).filter(|span| client::is_open(span, http::HTTPX));
+    let headers = call.keyword(intern!(py, "headers"));
+    span.zip(headers).is_some_and(|(span, headers)| client::carry(&headers, &span))
+}
+
+/// What is in force while a request is sent that gets no span, inside of one that has one (by a middleware): it is no
+/// hop of that.
+#[cold]
+fn aside<'py>(py: Python<'py>, in_force: &Option<Span<'py>>) -> Option<StoredSpan> {
+    in_force.as_ref().filter(|span| client::is_open(span, http::AIOHTTP))?;
+    let aside = current::stand_in(py, in_force)?;
+    aside.unmark();
+    Some(aside.store())
+}
+
 impl Flight for Exchange {
     fn start(&mut self, py: Python<'_>) -> HookResult<Option<StoredSpan>> {
         let in_force = current::current(py);
-        if in_force.as_ref().is_some_and(|span| span.covers(Exit::Http, http::CLIENT))
-            || suppression::suppressed(py, Of::Http)
-            || EXCLUDED.contain(|| self.asked_for(py).map(Cow::Owned))
-        {
-            return Ok(None);
+        if suppression::suppressed(py, Of::Http) || EXCLUDED.contain(|| self.asked_for(py).map(Cow::Owned)) {
+            return Ok(aside(py, &in_force));
         }
         let Some(span) = current::start(py, &SPEC, &in_force) else { return Ok(None) };
-        span.mark(Exit::Http, http::CLIENT);
+        span.mark(Exit::Http, http::AIOHTTP);
         Ok(Some(span.store()))
     }
 
@@ -157,10 +178,9 @@ fn with_params<'py>(url: &Bound<'py, PyAny>, params: &Bound<'py, PyAny>) -> Opti
     quiet(py, add.call1((params,)))
 }
 
-/// The span in force where it is a session's that waits for its response. One that is not recorded has no scope to be
-/// told by: that of another library would be no client's of aiohttp's requests.
+/// The span in force where it is a session's that waits for its response.
 fn waiting(py: Python<'_>) -> Option<Span<'_>> {
-    current::current(py).map(Span::of_hook).filter(client::is_open)
+    current::current(py).map(Span::of_hook).filter(|span| client::is_open(span, http::AIOHTTP))
 }
 
 /// The first request of a call is what was asked for.
@@ -197,7 +217,12 @@ fn plain_url(url: &Bound<'_, PyAny>) -> Option<String> {
 /// `ClientRequest.send`: once for every hop and every repetition.
 fn send(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
-    let (Some(span), Some(request)) = (waiting(py), call.arg(0)) else { return Ok(()) };
+    let (Some(span), Some(request)) = (waiting(py), call.arg(0)) else {
+        if httpx::passes_headers() {
+            set_httpx_s_peer(call);
+        }
+        return Ok(());
+    };
     let method = attribute(&request, intern!(py, "method"));
     // What a proxy is asked before the request itself.
     if text(&method) == Some("CONNECT") {
@@ -220,6 +245,20 @@ fn send(call: &mut Call<'_>) -> HookResult {
         quiet(py, client::inject(py, &span, &headers));
     }
     Ok(())
+}
+
+/// Where the httpx request goes whose span is in force, if we are its transport.
+#[cold]
+fn set_httpx_s_peer(call: &Call<'_>) {
+    let py = call.py();
+    let in_force = current::current(py);
+    let span = in_force.filter(|span| client::is_open(span, http::HTTPX) && span.is_recording());
+    let headers = call.arg(0).and_then(|request| attribute(&request, intern!(py, "headers")));
+    if let Some((span, headers)) = span.zip(headers)
+        && client::carry(&headers, &span)
+    {
+        set_peer(call, &span, span.note().peered.swap(true, Ordering::Relaxed));
+    }
 }
 
 /// The head of a message, which both sides of aiohttp put together by this function.

@@ -61,21 +61,44 @@ static SCOPE: Key = Key::new("remora.httpx");
 static SPEC: SpanSpec = SpanSpec { name: "HTTP", kind: SpanKind::Client, scope: &SCOPE };
 static EXCLUDED: ExcludedUrls = ExcludedUrls::of("httpx");
 
+/// What is known of a request that is one sent before.
+#[derive(Clone, Copy)]
+struct Resent {
+    count: u16,
+    /// The address of the one that redirects began with.
+    origin: usize,
+}
+
 /// How often requests were sent before: those of which none was are not in there.
-static RESENT: Remembered<u16> = Remembered::new();
+static RESENT: Remembered<Resent> = Remembered::new();
 /// Whether there ever was one.
 static EVER: AtomicBool = AtomicBool::new(false);
 
-fn resends(request: &Bound<'_, PyAny>) -> u16 {
-    if !EVER.load(Ordering::Relaxed) {
-        return 0;
-    }
-    RESENT.get(request, || None).unwrap_or(0)
+/// Whether a transport that is not httpx's own may ever have got the headers.
+static PASSES_HEADERS: AtomicBool = AtomicBool::new(false);
+
+/// Whether a span of httpx may be in force of which a layer further in (aiohttp as the transport) sends the request.
+#[inline]
+pub fn passes_headers() -> bool {
+    PASSES_HEADERS.load(Ordering::Relaxed)
 }
 
-fn set_resends(request: &Bound<'_, PyAny>, count: u16) {
+fn resent(request: &Bound<'_, PyAny>) -> Resent {
+    let known = EVER.load(Ordering::Relaxed).then(|| RESENT.get(request, || None)).flatten();
+    known.unwrap_or(Resent { count: 0, origin: address(request) })
+}
+
+fn resends(request: &Bound<'_, PyAny>) -> u16 {
+    resent(request).count
+}
+
+fn set_resent(request: &Bound<'_, PyAny>, resent: Resent) {
     EVER.store(true, Ordering::Relaxed);
-    RESENT.set(request, count);
+    RESENT.set(request, resent);
+}
+
+fn address(request: &Bound<'_, PyAny>) -> usize {
+    request.as_ptr() as usize
 }
 
 /// `_send_handling_redirects`: once for a call, and again for each further round of its authentication.
@@ -95,28 +118,35 @@ fn count_round(call: &Call<'_>) {
     let py = call.py();
     let Some(request) = call.argument(1, intern!(py, "request")) else { return };
     let history = call.argument(3, intern!(py, "history"));
-    let last = history.as_ref().and_then(|history| history.cast::<PyList>().ok()).and_then(|history| {
-        let last = history.len().checked_sub(1)?;
-        quiet(py, history.get_item(last))
-    });
-    match last {
-        Some(response) => {
-            let before = attribute(&response, intern!(py, "request"));
-            let before = before.map_or(0, |request| resends(&request));
-            set_resends(&request, before.saturating_add(1));
-        }
+    let history = history.as_ref().and_then(|history| history.cast::<PyList>().ok());
+    let before =
+        history.filter(|history| !history.is_empty()).and_then(|history| sent_in(&history, &request));
+    match before {
+        Some(before) => set_resent(&request, Resent { count: before.count.saturating_add(1), ..before }),
         // The application may send one object several times.
-        None if resends(&request) > 0 => set_resends(&request, 0),
+        None if resends(&request) > 0 => set_resent(&request, Resent { count: 0, origin: address(&request) }),
         None => {}
     }
 }
 
+/// How a request was last sent, itself or as redirects made it, in the rounds before: authentication sends others too
+/// (for a token).
+#[cold]
+fn sent_in(history: &Bound<'_, PyList>, request: &Bound<'_, PyAny>) -> Option<Resent> {
+    let name = intern!(request.py(), "request");
+    (0..history.len()).rev().find_map(|at| {
+        let sent = attribute(&quiet(request.py(), history.get_item(at))?, name)?;
+        let before = resent(&sent);
+        (sent.is(request) || before.origin == address(request)).then_some(before)
+    })
+}
+
 /// `_build_redirect_request`.
 fn redirect(call: &mut Call<'_>) -> HookResult {
-    let before = call.argument(1, intern!(call.py(), "request")).map_or(0, |request| resends(&request));
+    let before = call.argument(1, intern!(call.py(), "request")).map(|request| resent(&request));
     call.proceed();
-    if let Some(next) = call.result() {
-        set_resends(&next, before.saturating_add(1));
+    if let (Some(before), Some(next)) = (before, call.result()) {
+        set_resent(&next, Resent { count: before.count.saturating_add(1), ..before });
     }
     Ok(())
 }
@@ -172,6 +202,7 @@ fn send_event(call: &mut Call<'_>) -> HookResult {
     let span = event.is_some_and(|event| REQUEST.is_of(&event)).then(|| current::current(py)).flatten();
     call.proceed();
     if let Some(span) = span
+        && client::is_open(&span, http::HTTPX)
         && span.note().pending.swap(false, Ordering::Relaxed)
     {
         head::write(call, &span);
@@ -187,8 +218,7 @@ fn begin<'py>(
     request: &Bound<'py, PyAny>,
     by_h11: impl FnOnce() -> bool,
 ) -> Option<Span<'py>> {
-    let covered = in_force.as_ref().is_some_and(|span| span.covers(Exit::Http, http::CLIENT));
-    if covered || suppression::suppressed(py, Of::Http) || EXCLUDED.contain(|| url(request).map(Cow::Owned)) {
+    if suppression::suppressed(py, Of::Http) || EXCLUDED.contain(|| url(request).map(Cow::Owned)) {
         return None;
     }
     let span = current::start(py, &SPEC, in_force)?;
@@ -204,8 +234,9 @@ fn begin<'py>(
     } else if let Some(headers) = attribute(request, intern!(py, "headers")) {
         // A request that takes no header goes out without one.
         quiet(py, client::inject(py, &span, &headers));
+        PASSES_HEADERS.store(true, Ordering::Relaxed);
     }
-    span.mark(Exit::Http, http::CLIENT);
+    span.mark(Exit::Http, http::HTTPX);
     Some(span)
 }
 
@@ -274,7 +305,8 @@ fn answered(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
             let name = intern!(py, "server_addr");
             quiet(py, stream.call_method1(intern!(py, "get_extra_info"), (name,)))
         };
-        peer::set(span, &stream, false, || attribute(&stream, intern!(py, "_sock")), read);
+        let again = span.note().peered.load(Ordering::Relaxed);
+        peer::set(span, &stream, again, || attribute(&stream, intern!(py, "_sock")), read);
     }
     if let Some(headers) = CLIENT_RESPONSE.capture() {
         headers.record(span, response);

@@ -11,7 +11,8 @@ use agent_core::Key;
 use agent_core::span::{SpanKind, SpanSpec};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyAny, PyDict};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyAny, PyBool, PyDict};
 
 use super::urllib3;
 
@@ -21,7 +22,7 @@ use crate::ffi::quiet;
 use crate::hook;
 use crate::http;
 use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
-use crate::http::client::{self, Answer, is_answered, is_open, next_resend, version_of_number};
+use crate::http::client::{self, Answer, is_answered, version_of_number};
 use crate::http::excluded_urls::ExcludedUrls;
 use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::{attribute, text};
@@ -46,17 +47,26 @@ static EXCLUDED: ExcludedUrls = ExcludedUrls::of("requests");
 
 fn send(call: &mut Call<'_>) -> HookResult {
     let in_force = current::current(call.py());
-    if in_force.as_ref().is_some_and(|span| span.covers(Exit::Http, http::CLIENT))
-        || suppression::suppressed(call.py(), Of::Http)
-    {
+    if suppression::suppressed(call.py(), Of::Http) {
         call.proceed();
         return Ok(());
     }
-    let resends = in_force.as_ref().map_or(0, next_resend);
+    let resends = in_force.as_ref().map_or(0, |span| client::next_resend(span, || is_hop(call)));
     let parent = if resends > 0 { in_force.as_ref().and_then(Span::outer) } else { in_force.clone() };
     let by_urllib3 = call.arg(0).is_some_and(|session| goes_by_urllib3(&session));
-    exchange(call, in_force, parent, resends, by_urllib3);
+    exchange(call, in_force, parent, resends, By { urllib3: by_urllib3, adapter: false });
     Ok(())
+}
+
+/// Whether `resolve_redirects` sends it, and not what a session's own methods call from there (`rebuild_auth`).
+#[cold]
+fn is_hop(call: &Call<'_>) -> bool {
+    let py = call.py();
+    call.keyword(intern!(py, "allow_redirects")).is_some_and(|allowed| allowed.is(PyBool::new(py, false)))
+}
+
+fn is_open(span: &Span<'_>) -> bool {
+    client::is_open(span, http::REQUESTS)
 }
 
 fn adapter_send(call: &mut Call<'_>) -> HookResult {
@@ -66,7 +76,10 @@ fn adapter_send(call: &mut Call<'_>) -> HookResult {
         return Ok(());
     };
     if is_open(&span) {
+        let due = &span.note().due;
+        due.store(true, Ordering::Relaxed);
         call.proceed();
+        due.store(false, Ordering::Relaxed);
         if let Some(response) = call.result() {
             answered(py, &span, &response);
         }
@@ -74,10 +87,9 @@ fn adapter_send(call: &mut Call<'_>) -> HookResult {
     }
     // The answer is there and the same `Session.send` sends again: an authentication round trip.
     if is_answered(&span) && span.is_sampled() {
-        span.note().resends.fetch_max(1, Ordering::Relaxed);
-        let resends = next_resend(&span);
+        let resends = client::next_round_trip(&span);
         let parent = span.outer();
-        exchange(call, Some(span), parent, resends, urllib3::carries());
+        exchange(call, Some(span), parent, resends, By { urllib3: urllib3::carries(), adapter: true });
         return Ok(());
     }
     call.proceed();
@@ -94,20 +106,21 @@ fn resolve_redirects(call: &mut Call<'_>) -> HookResult {
         }
         if is_answered(&span) {
             // From here on `send` inside this span is a hop: a sibling.
-            span.note().resends.fetch_max(1, Ordering::Relaxed);
+            client::lead_on(&span);
         }
     }
     call.proceed();
     Ok(())
 }
 
-/// Whether each adapter of a session ends in requests' own, and our hook in urllib3 writes the headers.
+/// Whether each adapter that a session may get ends in requests' own, and our hook in urllib3 writes the headers.
 fn goes_by_urllib3(session: &Bound<'_, PyAny>) -> bool {
     let py = session.py();
     let is_own = |adapter: Bound<'_, PyAny>| {
         attribute(&adapter.get_type(), intern!(py, "send")).is_some_and(|send| wrapper::is_wrapper(&send))
     };
     urllib3::carries()
+        && gets_own_adapters(session)
         && attribute(session, intern!(py, "adapters")).is_some_and(|adapters| {
             adapters
                 .cast::<PyDict>()
@@ -115,18 +128,48 @@ fn goes_by_urllib3(session: &Bound<'_, PyAny>) -> bool {
         })
 }
 
-/// Sends one request under a span of its own; one that is excluded as the application made it. The headers are left to
-/// urllib3 where it is sent `by_urllib3`.
+/// Whether it is requests' own function that gets a session its adapters: another one may get any.
+fn gets_own_adapters(session: &Bound<'_, PyAny>) -> bool {
+    static OWN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = session.py();
+    let function = attribute(session, intern!(py, "get_adapter"))
+        .and_then(|method| attribute(&method, intern!(py, "__func__")));
+    function.is_some_and(|function| match OWN.get(py) {
+        Some(own) => own.is(&function),
+        None => is_get_adapter(&function) && OWN.get_or_init(py, || function.clone().unbind()).is(&function),
+    })
+}
+
+#[cold]
+fn is_get_adapter(function: &Bound<'_, PyAny>) -> bool {
+    let py = function.py();
+    let names = [
+        (intern!(py, "__module__"), "requests.sessions"),
+        (intern!(py, "__qualname__"), "Session.get_adapter"),
+    ];
+    names.iter().all(|(name, wanted)| text(&attribute(function, name)) == Some(wanted))
+}
+
+/// What sends a request.
+#[derive(Clone, Copy)]
+struct By {
+    /// urllib3, which the headers are left to.
+    urllib3: bool,
+    /// requests' own adapter, called for it now.
+    adapter: bool,
+}
+
+/// Sends one request under a span of its own; one that is excluded as the application made it.
 fn exchange<'py>(
     call: &mut Call<'py>,
     in_force: Option<Span<'py>>,
     parent: Option<Span<'py>>,
     resends: u16,
-    by_urllib3: bool,
+    by: By,
 ) {
     let py = call.py();
     if EXCLUDED.contain(|| url(call).map(Cow::Owned)) {
-        unseen(call, in_force, parent, resends);
+        unseen(call, in_force, parent, resends, by);
         return;
     }
     let Some(span) = current::start(py, &SPEC, &parent) else {
@@ -138,14 +181,15 @@ fn exchange<'py>(
         if recording {
             describe(py, &span, &request, resends);
         }
-        if by_urllib3 {
+        if by.urllib3 {
             span.note().pending.store(true, Ordering::Relaxed);
         } else {
             // A request that takes no header goes out without one.
             quiet(py, inject(py, &span, &request));
         }
     }
-    span.mark(Exit::Http, http::CLIENT);
+    span.note().due.store(by.adapter, Ordering::Relaxed);
+    span.mark(Exit::Http, http::REQUESTS);
     span.set_outer(parent.as_ref());
     {
         let _entered = span.enter_call(in_force);
@@ -166,16 +210,21 @@ fn exchange<'py>(
 
 /// Sends a request that is excluded: urllib3 makes no span of it either. The hops after it go on counting.
 #[cold]
-fn unseen<'py>(call: &mut Call<'py>, in_force: Option<Span<'py>>, parent: Option<Span<'py>>, resends: u16) {
+fn unseen<'py>(
+    call: &mut Call<'py>,
+    in_force: Option<Span<'py>>,
+    parent: Option<Span<'py>>,
+    resends: u16,
+    by: By,
+) {
     let Some(cover) = current::stand_in(call.py(), &parent) else {
         call.proceed();
         return;
     };
     cover.set_outer(parent.as_ref());
-    if resends > 0 {
-        cover.note().resends.store(resends.saturating_add(1), Ordering::Relaxed);
-    }
-    cover.mark(Exit::Http, http::CLIENT);
+    cover.note().sent_before.store(resends, Ordering::Relaxed);
+    cover.note().due.store(by.adapter, Ordering::Relaxed);
+    cover.mark(Exit::Http, http::REQUESTS);
     let _entered = cover.enter_call(in_force);
     call.proceed();
     cover.unmark();
@@ -224,7 +273,10 @@ fn finish(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
     if let Some(headers) = CLIENT_RESPONSE.capture() {
         headers.record(span, response);
     }
-    let retries = raw.as_ref().and_then(|raw| retries(py, raw)).unwrap_or(0);
+    let retries = match client::retries(span) {
+        Some(retries) => usize::from(retries),
+        None => raw.as_ref().and_then(|raw| retries(py, raw)).unwrap_or(0),
+    };
     Answer { code, version: version.and_then(version_of_number), retries }.set(span);
     span.finish();
 }
@@ -233,7 +285,8 @@ fn status_code(py: Python<'_>, response: &Bound<'_, PyAny>) -> Option<u16> {
     quiet(py, attribute(response, intern!(py, "status_code"))?.extract())
 }
 
-/// How often urllib3 sent the request again below us.
+/// How often urllib3 sent the request again below us, without our hook there.
+#[cold]
 fn retries(py: Python<'_>, raw: &Bound<'_, PyAny>) -> Option<usize> {
     attribute(&attribute(raw, intern!(py, "retries"))?, intern!(py, "history"))
         .and_then(|history| quiet(py, history.len()))
@@ -242,5 +295,8 @@ fn retries(py: Python<'_>, raw: &Bound<'_, PyAny>) -> Option<usize> {
 #[cold]
 fn failed(py: Python<'_>, span: &Span<'_>, error: &Bound<'_, PyAny>) {
     let code = attribute(error, intern!(py, "response")).and_then(|response| status_code(py, &response));
+    let before = &span.note().sent_before;
+    let retries = client::retries(span).unwrap_or(0);
+    before.store(before.load(Ordering::Relaxed).saturating_add(retries), Ordering::Relaxed);
     client::failed(span, error, code);
 }

@@ -94,13 +94,8 @@ fn earlier_attempts(call: &Call<'_>) -> usize {
 fn make_request(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
     let in_force = current::current(py);
-    if let Some(span) = in_force.as_ref().filter(|span| span.covers(Exit::Http, http::TRANSPORT)) {
-        if span.note().pending.load(Ordering::Relaxed) {
-            attempt(call, span);
-        } else {
-            call.proceed();
-            set_peer(call, span);
-        }
+    if let Some(span) = in_force.as_ref().filter(|span| is_request_of(span, call)) {
+        attempt_for(call, span);
         return Ok(());
     }
     if suppression::suppressed(py, Of::Http) || EXCLUDED.contain(|| url(call).map(Cow::Owned)) {
@@ -116,7 +111,7 @@ fn make_request(call: &mut Call<'_>) -> HookResult {
         describe(call, &span);
     }
     if settings::log_correlation() {
-        span.mark(Exit::Http, http::TRANSPORT);
+        span.mark(Exit::Http, http::URLLIB3);
         let _entered = span.enter_call(in_force);
         attempt(call, &span);
         span.unmark();
@@ -133,6 +128,37 @@ fn make_request(call: &mut Call<'_>) -> HookResult {
         span.finish();
     }
     Ok(())
+}
+
+/// Whether what is to be sent is the request of the span in force: requests' adapter says so, or the headers. What an
+/// outer library's request sends besides (a token for it, a part of its body) is another one.
+#[inline]
+fn is_request_of(span: &Span<'_>, call: &Call<'_>) -> bool {
+    span.covers(Exit::Http, http::URLLIB3)
+        && (span.note().due.load(Ordering::Relaxed) || is_carried(span, call))
+}
+
+#[cold]
+fn is_carried(span: &Span<'_>, call: &Call<'_>) -> bool {
+    let headers = call.argument(5, intern!(call.py(), "headers"));
+    headers.is_some_and(|headers| client::carry(&headers, span))
+}
+
+/// Sends a request that an outer library has made the span of.
+fn attempt_for<'py>(call: &mut Call<'py>, span: &Span<'py>) {
+    let note = span.note();
+    let before = note.attempts.load(Ordering::Relaxed);
+    note.attempts.store(before.saturating_add(1), Ordering::Relaxed);
+    let due = note.due.load(Ordering::Relaxed);
+    // What is sent inside of this is not.
+    note.due.store(false, Ordering::Relaxed);
+    if note.pending.load(Ordering::Relaxed) {
+        attempt(call, span);
+    } else {
+        call.proceed();
+        set_peer(call, span);
+    }
+    note.due.store(due, Ordering::Relaxed);
 }
 
 /// What the requests of a pool have in common.
