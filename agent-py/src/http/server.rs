@@ -423,9 +423,10 @@ pub fn failed(span: &Span<'_>, error: &Bound<'_, PyAny>) {
     }
 }
 
-/// The client had gone before the response, which was made of that: there is neither an answer nor an error.
+/// Takes the answer back, with the error that it was: the client had gone before it, or was sent another one.
 #[cold]
 pub fn unanswered(span: &Span<'_>) {
+    span.note().status.store(0, Ordering::Relaxed);
     span.with(|span| {
         span.replace(semconv::HTTP_RESPONSE_STATUS_CODE.name());
         span.replace(semconv::ERROR_TYPE.name());
