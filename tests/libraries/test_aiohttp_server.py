@@ -507,7 +507,7 @@ async def calls(request):
 async def work(session, url):
     for caller in (b"{CALLER[:-1]}0", b"{CALLER}"):
         show(await raw(url, b"GET /calls HTTP/1.1\\r\\nHost: x\\r\\ntraceparent: " + caller
-            + b"\\r\\ntracestate: a=b\\r\\nbaggage: k=v\\r\\n\\r\\n"))
+            + b"\\r\\ntracestate: a=b\\r\\nbaggage: k=v\\r\\nTraceState: c=d\\r\\nbaggage: l=w\\r\\n\\r\\n"))
 serve(work)
 """
     )
@@ -515,10 +515,10 @@ serve(work)
     [server] = servers(result)
     [client] = find(result.spans, kind="client")
     assert client.parent_id == server.span_id
-    assert server.trace_state == client.trace_state == "a=b"
+    assert server.trace_state == client.trace_state == "a=b,c=d"
     assert [one.sampled for one in upstream.received] == [False, True]
     assert {one.trace_id for one in upstream.received} == {CALLER.split("-")[1]}
-    assert [one.headers["baggage"] for one in upstream.received] == ["k=v"] * 2
+    assert [one.headers["baggage"] for one in upstream.received] == ["k=v,l=w"] * 2
     off = program(code, env={"OTEL_TRACES_SAMPLER": "always_off"})
     assert off.spans == result.spans or len(off.spans) == len(result.spans)
 
