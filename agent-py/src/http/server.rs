@@ -115,6 +115,8 @@ impl Request<'_> {
         let peer = self.peer.filter(|peer| !peer.is_empty());
         self.set_origin(span);
         self.describe_client(span, peer);
+        // No connection comes from port 0: this one is what a proxy said of its client (uvicorn's middleware).
+        let peer = peer.filter(|_| self.peer_port != Some(0));
         if let Some(peer) = peer {
             span.str(&semconv::NETWORK_PEER_ADDRESS, peer);
             if let Some(port) = self.peer_port {
