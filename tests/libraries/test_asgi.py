@@ -115,6 +115,96 @@ show([call(app, path) for path in ("/api/v1/items/3", "/sub/x/1", "/made/404", "
     assert len(children(result.spans, spans[9])) == 1
 
 
+def test_an_error_ends_with_its_last_message_too_and_has_only_its_own_exception(program: Run) -> None:
+    code = (
+        FASTAPI
+        + """
+import remora
+from starlette.background import BackgroundTask
+from starlette.responses import JSONResponse
+class Broken(Exception): pass
+def fails(): raise ValueError("later")
+@app.get("/task")
+def task(): return JSONResponse({}, 503, background=BackgroundTask(query))
+@app.get("/failing")
+def failing(): return JSONResponse({}, 503, background=BackgroundTask(fails))
+@app.get("/broken")
+def broken(): raise Broken
+sub = FastAPI()
+@sub.get("/broken")
+def broken_below(): raise Broken
+outer, own = FastAPI(), FastAPI()
+outer.mount("/sub", sub)
+@outer.middleware("http")
+async def proceed(request, call_next): return await call_next(request)
+@own.get("/broken")
+def own_broken(): raise Broken
+@own.exception_handler(Exception)
+async def handler(request, error): return JSONResponse({}, 500, background=BackgroundTask(query))
+async def bare(scope, receive, send):
+    await send({"type": "http.response.start", "status": 503, "headers": []})
+    await send({"type": "http.response.body", "body": b"x"})
+    with remora.span("later"): pass
+import uvicorn
+config = uvicorn.Config(bare, proxy_headers=False)
+config.load()
+show([call(app, path) for path in ("/task", "/failing", "/broken")], call(outer, "/sub/broken"),
+     call(own, "/broken"), call(config.loaded_app))
+"""
+    )
+    result = program(code)
+    shown = [[[503], [503, "ValueError('later')"], [500, "Broken()"]], *[[500, "Broken()"]] * 2, [503]]
+    assert result.shown == [shown]
+    spans = servers(result)
+    task, failing, broken, below, own, bare = spans
+    for span in (task, failing, bare):
+        [later] = children(result.spans, span)
+        assert later.start >= span.end
+        assert (span["error.type"], span.events) == ("503", [])
+    for span in (broken, below, own):
+        assert (span["error.type"], len(span.events)) == ("500", 1)
+        assert span.events[0].attributes["exception.type"] == "__main__.Broken"
+
+
+def test_the_first_answer_to_a_websocket_is_its_status(program: Run) -> None:
+    code = (
+        CALL
+        + """
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+def endpoint(*types):
+    async def view(socket):
+        for type in types:
+            await socket._send({"type": "websocket." + type})
+    return view
+app = Starlette(routes=[WebSocketRoute("/0", endpoint("close", "close")),
+                        WebSocketRoute("/1", endpoint("accept", "accept", "close"))])
+show([call(app, path, kind="websocket") for path in ("/0", "/1")])
+"""
+    )
+    result = program(code)
+    assert [span["http.response.status_code"] for span in servers(result)] == [403, 101]
+
+
+def test_a_client_that_a_proxy_names_is_not_the_peer(program: Run) -> None:
+    code = (
+        FASTAPI
+        + """
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+@app.get("/x")
+def x(): pass
+behind = ProxyHeadersMiddleware(app, trusted_hosts="192.0.2.7")
+headers = [(b"x-forwarded-for", b"203.0.113.9"), (b"x-forwarded-proto", b"https")]
+show(call(behind, "/x", headers=headers), call(behind, "/x", headers=headers, client=("192.0.2.8", 4711)))
+"""
+    )
+    result = program(code)
+    trusted, other = servers(result)
+    assert (trusted["client.address"], trusted["url.scheme"]) == ("203.0.113.9", "https")
+    assert not [name for name in trusted.attributes if name.startswith("network.peer.")]
+    assert (other["network.peer.address"], other["network.peer.port"]) == ("192.0.2.8", 4711)
+
+
 def test_unsampled_and_excluded_requests_make_no_span_and_pass_the_context_on(program: Run) -> None:
     code = (
         FASTAPI

@@ -6,7 +6,7 @@ import pytest
 from support.otlp import find, one
 
 from .asgi_program import CALL, FASTAPI, servers
-from .conftest import Program
+from .conftest import Program, Upstream
 
 Run = Callable[..., Program]
 
@@ -95,6 +95,24 @@ show(call(app, headers=[(b"traceparent", b"{PARENT}"), (b"traceparent", other), 
     span = one(servers(program(code)))
     assert (span.trace_id, span.parent_id) == ("a" * 32, "b" * 16)
     assert (span["server.address"], span["user_agent.original"]) == ("shop.test", "tests/1.0")
+
+
+def test_lists_that_are_sent_in_several_lines_are_one(program: Run, upstream: Upstream) -> None:
+    code = (
+        FASTAPI
+        + f"""
+import requests
+@app.get("/x")
+def x(): requests.get(URL)
+own = (b"traceparent", b"{PARENT}")
+show(call(app, "/x", headers=[own, (b"tracestate", b"a=1"), (b"baggage", b"k=1"), (b"tracestate", b"b=2, c=3"),
+    (b"Baggage", b"l=2"), (b"baggage", b"m=3")]), call(app, "/x", headers=[own, (b"baggage", b"k=1")] * 2))
+"""
+    )
+    first, second = servers(program(code))
+    assert (first.trace_id, first.trace_state, second.trace_state) == ("a" * 32, "a=1,b=2,c=3", "")
+    assert [one.headers.get("tracestate") for one in upstream.received] == ["a=1,b=2,c=3", None]
+    assert [one.headers["baggage"] for one in upstream.received] == ["k=1,l=2,m=3", "k=1,k=1"]
 
 
 def test_an_url_of_any_size_and_bytes_is_recorded(program: Run) -> None:

@@ -128,6 +128,45 @@ show(call(app, "/tenants/a/api/1/items/2"))
 
 
 @on_releases("old", "newest")
+def test_an_application_that_is_asked_in_another_one_s_stead_has_its_own_route(
+    program: Run, python: Python
+) -> None:
+    code = (
+        STARLETTE
+        + """
+first = Starlette(routes=[Mount("/api", routes=[Route("/one", item)]), Route("/x", item)])
+second = Starlette(routes=[Mount("/api/b", routes=[Route("/{c}", item)]), Route("/api/{rest}", item)])
+class Cascade:
+    async def __call__(self, scope, receive, send):
+        messages = []
+        async def keep(message):
+            messages.append(message)
+        await first(dict(scope), receive, keep)
+        if messages[0]["status"] == 404:
+            return await second(scope, receive, send)
+        for message in messages:
+            await send(message)
+import uvicorn
+config = uvicorn.Config(Cascade(), proxy_headers=False)
+config.load()
+app = config.loaded_app
+show([call(app, path) for path in ("/api/one", "/api/two", "/api/b/c", "/api/d/e", "/x")],
+     call(app, "/api/two", "BREW"))
+"""
+    )
+    result = program(code, python=python)
+    assert result.shown == [[[[200], [200], [200], [404], [200]], [405]]]
+    assert [(span.name, span.get("http.route")) for span in servers(result)] == [
+        ("GET /api/one", "/api/one"),
+        ("GET /api/{rest}", "/api/{rest}"),
+        ("GET /api/b/{c}", "/api/b/{c}"),
+        ("GET", None),
+        ("GET /x", "/x"),
+        ("HTTP /api/{rest}", "/api/{rest}"),
+    ]
+
+
+@on_releases("old", "newest")
 def test_middleware_that_replaces_headers_and_send_makes_no_second_span(program: Run, python: Python) -> None:
     code = (
         STARLETTE

@@ -75,7 +75,11 @@ async def use():
 import asyncio
 asyncio.run(use())
 """,
-    ("aiohttp.web_app:Application._handle", "aiohttp.web_response:StreamResponse.prepare"),
+    (
+        "aiohttp.web_app:Application._handle",
+        "aiohttp.web_response:StreamResponse.prepare",
+        "aiohttp.web_protocol:RequestHandler.finish_response",
+    ),
 )
 DJANGO = Library(
     "django",

@@ -1,7 +1,7 @@
 //! What a span object carries beside its span.
 
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicU64, AtomicUsize};
 
 use super::span::SpanObject;
 
@@ -25,8 +25,8 @@ pub struct Note {
     pub attempts: AtomicU16,
     /// Whether the response's head is there.
     pub answered: AtomicBool,
-    /// Whether the response was complete, an error, before the call's end.
-    pub complete: AtomicBool,
+    /// When the response was complete, an error, before the call's end, in the span clock's ticks; or 0.
+    pub completed: AtomicU64,
     /// Whether the body is still to be made.
     pub streamed: AtomicBool,
     /// Whether an exception is recorded.
@@ -66,7 +66,7 @@ impl Note {
             round_trips: AtomicU16::new(0),
             attempts: AtomicU16::new(0),
             answered: AtomicBool::new(false),
-            complete: AtomicBool::new(false),
+            completed: AtomicU64::new(0),
             streamed: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             routed: AtomicBool::new(false),

@@ -2,12 +2,14 @@
 //!
 //! The span starts where the application is called and is in force while its coroutine runs. It ends at the last
 //! message of the response, so that what runs in the background afterwards does not count, or with the coroutine where
-//! the response is an error (the exception comes after it), never ends, or is a WebSocket. Nothing but `send` is
-//! looked at: it is wrapped once, by a native callable that returns what the server's own returns.
+//! the response never ends or is a WebSocket. Of an error the exception may come after the last message: that is waited
+//! for. Nothing but `send` is looked at: it is wrapped once, by a native callable that returns what the server's own
+//! returns.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use agent_core::clock::{self, Ticks};
 use agent_core::semconv;
 use agent_core::span::SpanSpec;
 use pyo3::intern;
@@ -67,6 +69,9 @@ impl Server {
                 server::forget(span, wanted(headers.as_ref()).incoming());
             }
             server::adopt(span, &self.spec);
+            if span.note().mounted.load(Ordering::Relaxed) && scope.any(intern!(py, "endpoint")).is_none() {
+                leave_mount(span);
+            }
             return Ok(None);
         }
         if suppression::suppressed(py, Of::Any) {
@@ -157,6 +162,37 @@ pub fn set_mount<'py>(
     }
     span.note().mounted.store(true, Ordering::Relaxed);
     span.note().routed.store(false, Ordering::Relaxed);
+}
+
+/// The application is not inside the mounts that the request went through: a first one had no answer, and this is asked
+/// in its stead. It finds its route anew.
+#[cold]
+fn leave_mount(span: &Span<'_>) {
+    span.note().mounted.store(false, Ordering::Relaxed);
+    span.note().routed.store(false, Ordering::Relaxed);
+    span.with(|span| {
+        span.replace(semconv::HTTP_ROUTE.name());
+        let method = span.text(semconv::HTTP_REQUEST_METHOD.name()).filter(|method| *method != "_OTHER");
+        let method = method.unwrap_or("HTTP").to_owned();
+        span.name(&method);
+    });
+}
+
+/// What runs in the background begins: the request is over. Where an exception is being handled, the response is made of
+/// that, and it may go on afterwards.
+pub fn before_background(span: &Span<'_>) {
+    if span.note().completed.load(Ordering::Relaxed) != 0 && exception::handled(span.py()).is_none() {
+        finish_completed(span);
+    }
+}
+
+/// Ends a span at the moment when its response was complete, where that is known.
+#[cold]
+fn finish_completed(span: &Span<'_>) {
+    match span.note().completed.load(Ordering::Relaxed) {
+        0 => span.finish(),
+        at => drop(span.with(|span| span.finish_at(Ticks(at)))),
+    }
 }
 
 /// A request's `scope`.
@@ -379,13 +415,12 @@ impl Sending {
             }
             "http.response.pathsend" if !self.trailers.load(Ordering::Relaxed) => Self::end(span),
             "http.response.trailers" if !is_set(intern!(py, "more_trailers")) => Self::end(span),
-            "websocket.accept" => {
-                span.note().answered.store(true, Ordering::Relaxed);
+            "websocket.accept" if !span.note().answered.swap(true, Ordering::Relaxed) => {
                 server::set_status(span, 101);
                 Self::capture(span, message);
             }
             // Before it was accepted: the server refuses the handshake.
-            "websocket.close" if !span.note().answered.load(Ordering::Relaxed) => {
+            "websocket.close" if !span.note().answered.swap(true, Ordering::Relaxed) => {
                 server::set_status(span, 403);
             }
             _ => {}
@@ -417,7 +452,7 @@ impl Sending {
         if span.note().status.load(Ordering::Relaxed) < 500 {
             span.finish();
         } else {
-            span.note().complete.store(true, Ordering::Relaxed);
+            span.note().completed.store(clock::now().0, Ordering::Relaxed);
         }
     }
 }
@@ -450,8 +485,13 @@ impl Flight for Exchange {
             match outcome {
                 Err(error) if !is_disconnect(error) => server::failed(span, error),
                 // Starlette answers this exception too, before it lets it go on.
-                Err(_) if span.note().complete.load(Ordering::Relaxed) => server::unanswered(span),
-                _ => {}
+                Err(_) if span.note().completed.load(Ordering::Relaxed) != 0 => server::unanswered(span),
+                Err(_) => {}
+                // After an error, what came behind it was not the answer's.
+                Ok(_) => {
+                    finish_completed(span);
+                    return Ok(());
+                }
             }
             span.finish();
         }

@@ -168,7 +168,11 @@ impl Incoming {
         if state.is_none() && baggage.is_none() {
             return Self { remote: bytes(&trace_parent).and_then(w3c::parse_trace_parent), carried: None };
         }
-        let (remote, carried) = propagators.extract(bytes(&trace_parent), bytes(&state), bytes(&baggage));
+        Self::of(propagators.extract(bytes(&trace_parent), bytes(&state), bytes(&baggage)))
+    }
+
+    /// Of what the propagators have read.
+    pub fn of((remote, carried): (Option<RemoteContext>, Carried)) -> Self {
         let empty = carried.trace_state.is_empty() && carried.baggage.is_empty();
         Self { remote, carried: (!empty).then(|| Arc::new(carried)) }
     }

@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::http::Incoming;
+use crate::settings;
 
 const TRACE_PARENT: usize = 0;
 const TRACE_STATE: usize = 1;
@@ -33,9 +34,13 @@ const NAMES: [&[u8]; 9] = [
     b"x-forwarded-proto",
 ];
 
-/// Those of one request, as they were sent; of a repeated one the first.
+/// Those of one request, as they were sent; of a repeated one the first, but all lines of those that are lists.
 #[derive(Default)]
-pub struct RawHeaders<'py>([Option<Bound<'py, PyBytes>>; NAMES.len()]);
+pub struct RawHeaders<'py> {
+    first: [Option<Bound<'py, PyBytes>>; NAMES.len()],
+    /// Further lines of `tracestate` and `baggage`.
+    more: Vec<(usize, Bound<'py, PyBytes>)>,
+}
 
 impl<'py> RawHeaders<'py> {
     /// Keeps the header if it is one of them, in any case.
@@ -53,15 +58,25 @@ impl<'py> RawHeaders<'py> {
             17 => FORWARDED_PROTO,
             _ => return,
         };
-        if self.0[at].is_none() && NAMES[at].eq_ignore_ascii_case(name) {
-            self.0[at] = value();
+        if !NAMES[at].eq_ignore_ascii_case(name) {
+            return;
         }
+        if self.first[at].is_none() {
+            self.first[at] = value();
+        } else if at == TRACE_STATE || at == BAGGAGE {
+            self.see_again(at, value());
+        }
+    }
+
+    #[cold]
+    fn see_again(&mut self, at: usize, value: Option<Bound<'py, PyBytes>>) {
+        self.more.extend(value.map(|value| (at, value)));
     }
 
     /// The value's bytes.
     #[inline]
     pub fn get(&self, at: usize) -> Option<&Bound<'py, PyBytes>> {
-        self.0[at].as_ref()
+        self.first[at].as_ref()
     }
 
     /// The value, if it is UTF-8.
@@ -73,6 +88,17 @@ impl<'py> RawHeaders<'py> {
     /// The caller's context.
     #[inline]
     pub fn incoming(&self) -> Incoming {
-        Incoming::read(|at| self.get(at))
+        if self.more.is_empty() { Incoming::read(|at| self.get(at)) } else { self.incoming_of_lines() }
+    }
+
+    #[cold]
+    fn incoming_of_lines(&self) -> Incoming {
+        let lines = |of| {
+            let more = self.more.iter().filter(move |(at, _)| *at == of).map(|(_, value)| value);
+            self.get(of).into_iter().chain(more).map(|value| value.as_bytes())
+        };
+        let trace_parent = self.get(TRACE_PARENT).map(|value| value.as_bytes());
+        let propagators = settings::get().propagators;
+        Incoming::of(propagators.extract(trace_parent, lines(TRACE_STATE), lines(BAGGAGE)))
     }
 }

@@ -115,6 +115,8 @@ impl Request<'_> {
         let peer = self.peer.filter(|peer| !peer.is_empty());
         self.set_origin(span);
         self.describe_client(span, peer);
+        // No connection comes from port 0: this one is what a proxy said of its client (uvicorn's middleware).
+        let peer = peer.filter(|_| self.peer_port != Some(0));
         if let Some(peer) = peer {
             span.str(&semconv::NETWORK_PEER_ADDRESS, peer);
             if let Some(port) = self.peer_port {
@@ -424,10 +426,10 @@ pub fn failed(span: &Span<'_>, error: &Bound<'_, PyAny>) {
     }
 }
 
-/// There is neither an answer nor an error: the client had gone before the response, which was made of that, or another
-/// response takes its place.
+/// Takes the answer back, with the error that it was: the client had gone before it, or was sent another one.
 #[cold]
 pub fn unanswered(span: &Span<'_>) {
+    span.note().status.store(0, Ordering::Relaxed);
     span.with(|span| {
         span.replace(semconv::HTTP_RESPONSE_STATUS_CODE.name());
         span.replace(semconv::ERROR_TYPE.name());

@@ -1,19 +1,22 @@
 //! aiohttp's server: the SERVER span of a request.
 //!
 //! `Application._handle` is the request, through all middlewares and sub-applications; it returns the response or
-//! raises it. A WebSocket and a stream of events last for as long as the client likes: their request is answered when
-//! `StreamResponse.prepare` has sent the head. What runs after that is still below the span, but not in its duration.
+//! raises it. What `RequestHandler.finish_response` then makes of a text is known beforehand, and the span ends; where
+//! it is not (a file, a body in pieces, handlers of the application's that are called for the head), the span stays open
+//! until that is done. A WebSocket and a stream of events last for as long as the client likes: their request is
+//! answered when `StreamResponse.prepare` has sent the head. What runs after that is still below the span, but not in its
+//! duration.
 
 use std::borrow::Cow;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use agent_core::Key;
 use agent_core::redact;
 use agent_core::span::{SpanKind, SpanSpec};
-use pyo3::exceptions::{PyException, PyTimeoutError};
+use pyo3::exceptions::{PyConnectionError, PyException, PyTimeoutError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyAny, PyBytes, PyString, PyTuple};
+use pyo3::types::{PyAny, PyByteArray, PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use super::aiohttp_client::version_of;
 use crate::breaker::Breaker;
@@ -27,7 +30,7 @@ use crate::http::raw_headers::{
 };
 use crate::http::server::{self, Request, Text};
 use crate::instrumentations::{Instrumentation, Target};
-use crate::objects::{attribute, text};
+use crate::objects::{Class, attribute, text};
 use crate::suppression::{self, Of};
 use crate::wrapper::{Call, Flight, HookResult};
 
@@ -39,6 +42,7 @@ pub static LIBRARY: Instrumentation = Instrumentation {
     targets: &[
         Target::coroutine("aiohttp.web_app", "Application._handle", handle),
         Target::coroutine("aiohttp.web_response", "StreamResponse.prepare", prepare),
+        Target::coroutine("aiohttp.web_protocol", "RequestHandler.finish_response", finish_response),
     ],
 };
 
@@ -109,22 +113,91 @@ impl Flight for Serving {
         if self.excluded || !span.is_recording() {
             return Ok(());
         }
-        set_route(span, &self.request.bind(py));
-        match outcome {
-            Ok(response) => respond(span, response),
-            Err(error) => raised(span, error),
+        let request = self.request.bind(py);
+        let found = attribute(&request, intern!(py, "_match_info"));
+        set_route(span, found.as_ref());
+        let (rest, response) = match outcome {
+            Ok(response) => (respond(span, response), Some(response)),
+            Err(error) if is_response(error) => (respond(span, error), Some(error)),
+            Err(error) => (raised(span, &request, error), None),
+        };
+        if !(rest.may_tell(found.as_ref()) && keep(span, &request)) {
+            if let Some(response) = response {
+                capture(span, response);
+            }
+            span.finish();
         }
-        span.finish();
         Ok(())
     }
 }
 
-/// Sets what a response says. What is none makes the server answer with a 500.
-fn respond(span: &Span<'_>, response: &Bound<'_, PyAny>) {
+/// What the server still has to do for a response.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// What says nothing new.
+    Nothing,
+    /// It sends head and body, both known but for what the application adds to the head.
+    Text,
+    /// It makes them.
+    All,
+}
+
+impl Rest {
+    /// Whether the span may learn from it.
+    #[inline]
+    fn may_tell(self, found: Option<&Bound<'_, PyAny>>) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Text => SERVER_RESPONSE.capture().is_some() || found.is_some_and(has_prepare_handlers),
+            Self::All => true,
+        }
+    }
+
+    #[inline]
+    fn of(response: &Bound<'_, PyAny>) -> Self {
+        static RESPONSE: Class = Class::new("aiohttp.web_response", "Response");
+        match attribute(response, intern!(response.py(), "_body")) {
+            Some(body) if body.is_instance_of::<PyBytes>() || body.is_instance_of::<PyByteArray>() => {
+                Self::Text
+            }
+            None if RESPONSE.is_base_of(response) => Self::Text,
+            body => Self::of_stream(response, body.is_some()),
+        }
+    }
+
+    #[cold]
+    fn of_stream(response: &Bound<'_, PyAny>, has_body: bool) -> Self {
+        let is_begun = || {
+            attribute(response, intern!(response.py(), "prepared"))
+                .is_some_and(|is| quiet(response.py(), is.is_truthy()).unwrap_or(false))
+        };
+        if is_event_stream(response) || (!has_body && is_begun()) { Self::Nothing } else { Self::All }
+    }
+}
+
+/// Whether the application has handlers that are called before a head is sent (`on_response_prepare`).
+#[inline]
+fn has_prepare_handlers(found: &Bound<'_, PyAny>) -> bool {
+    let py = found.py();
+    let Some(apps) = attribute(found, intern!(py, "_apps")) else { return false };
+    let Ok(apps) = apps.cast::<PyList>() else { return false };
+    apps.iter().any(|app| {
+        let handlers = attribute(&app, intern!(py, "_on_response_prepare"));
+        handlers.is_some_and(|handlers| quiet(py, handlers.len()).is_some_and(|count| count > 0))
+    })
+}
+
+/// Sets the response's status. What is no response makes the server answer with a 500.
+fn respond(span: &Span<'_>, response: &Bound<'_, PyAny>) -> Rest {
+    server::set_status(span, status_of(response).unwrap_or(500));
+    Rest::of(response)
+}
+
+#[inline]
+fn capture(span: &Span<'_>, response: &Bound<'_, PyAny>) {
     if let Some(headers) = SERVER_RESPONSE.capture() {
         headers.record(span, response);
     }
-    server::set_status(span, status_of(response).unwrap_or(500));
 }
 
 fn status_of(response: &Bound<'_, PyAny>) -> Option<u16> {
@@ -132,34 +205,159 @@ fn status_of(response: &Bound<'_, PyAny>) -> Option<u16> {
     quiet(py, attribute(response, intern!(py, "status"))?.extract())
 }
 
+/// Whether what was raised is a response.
 #[cold]
-fn raised(span: &Span<'_>, error: &Bound<'_, PyAny>) {
+fn is_response(error: &Bound<'_, PyAny>) -> bool {
     let py = error.py();
-    // A response that is raised.
-    let is_response = attribute(error, intern!(py, "__http_exception__"))
-        .is_some_and(|is| quiet(py, is.is_truthy()).unwrap_or(false));
-    if is_response {
-        return respond(span, error);
-    }
+    attribute(error, intern!(py, "__http_exception__"))
+        .is_some_and(|is| quiet(py, is.is_truthy()).unwrap_or(false))
+}
+
+#[cold]
+fn raised(span: &Span<'_>, request: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) -> Rest {
     let sent = span.note().status.load(Ordering::Relaxed);
-    if exception::is_cancellation(error) || !error.is_instance_of::<PyException>() {
-        server::failed(span, error);
-    } else if sent > 0 {
+    let is_gone = error.is_instance_of::<PyConnectionError>() && is_gone(request);
+    if sent > 0 {
         // The head is out: the client has seen that status.
         server::set_status(span, sent);
+    }
+    if is_gone {
+        return Rest::Nothing;
+    }
+    if sent > 0 || exception::is_cancellation(error) || !error.is_instance_of::<PyException>() {
         server::failed(span, error);
-    } else {
-        server::record(span, error);
-        let timed_out = error.is_instance_of::<PyTimeoutError>();
-        server::set_status(span, if timed_out { 504 } else { 500 });
+        return Rest::Nothing;
+    }
+    server::record(span, error);
+    let timed_out = error.is_instance_of::<PyTimeoutError>();
+    server::set_status(span, if timed_out { 504 } else { 500 });
+    Rest::Text
+}
+
+/// Whether the client has gone: nobody receives an answer.
+#[cold]
+fn is_gone(request: &Bound<'_, PyAny>) -> bool {
+    let py = request.py();
+    let Some(protocol) = attribute(request, intern!(py, "_protocol")) else { return false };
+    let Some(transport) = attribute(&protocol, intern!(py, "transport")) else { return true };
+    let closing = quiet(py, transport.call_method0(intern!(py, "is_closing")));
+    closing.is_some_and(|closing| quiet(py, closing.is_truthy()).unwrap_or(false))
+}
+
+/// Whether a span was ever kept.
+static KEPT: AtomicBool = AtomicBool::new(false);
+
+fn kept_as(py: Python<'_>) -> &Bound<'_, PyString> {
+    intern!(py, "_remora_span")
+}
+
+/// Leaves the span with the request, for [`finish_response`] to end; where that is never called it ends with the
+/// request. False where the request does not come from aiohttp's server, which would call it.
+#[cold]
+fn keep(span: &Span<'_>, request: &Bound<'_, PyAny>) -> bool {
+    let py = request.py();
+    let is_served = attribute(request, intern!(py, "_protocol"))
+        .and_then(|protocol| attribute(&protocol, intern!(py, "_current_request")))
+        .is_some_and(|current| current.is(request));
+    if !is_served || LIBRARY.breaker.is_open() {
+        return false;
+    }
+    let own = attribute(request, intern!(py, "__dict__")).and_then(|own| own.cast_into::<PyDict>().ok());
+    let kept = own.is_some_and(|own| quiet(py, own.set_item(kept_as(py), span.as_object())).is_some());
+    KEPT.fetch_or(kept, Ordering::Relaxed);
+    kept
+}
+
+#[cold]
+fn take<'py>(request: &Bound<'py, PyAny>) -> Option<Span<'py>> {
+    let py = request.py();
+    // To ask for the dictionary would make one.
+    let kept = attribute(request, kept_as(py))?;
+    let own = attribute(request, intern!(py, "__dict__"))?.cast_into::<PyDict>().ok()?;
+    quiet(py, own.del_item(kept_as(py)));
+    Span::from_object(&kept)
+}
+
+fn finish_response(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
+    let py = call.py();
+    if !KEPT.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
+    let (Some(request), Some(response)) =
+        (call.argument(1, intern!(py, "request")), call.argument(2, intern!(py, "resp")))
+    else {
+        return Ok(None);
+    };
+    let Some(span) = take(&request) else { return Ok(None) };
+    let (request, response) = (Held::new(&request), Held::new(&response));
+    Ok(Some(Box::new(Answering { span: Some(span.store()), request, response })))
+}
+
+/// A response while the server makes and sends it.
+struct Answering {
+    span: Option<StoredSpan>,
+    request: Held,
+    response: Held,
+}
+
+impl Flight for Answering {
+    fn start(&mut self, _py: Python<'_>) -> HookResult<Option<StoredSpan>> {
+        Ok(self.span.take())
+    }
+
+    fn finish(
+        &mut self,
+        py: Python<'_>,
+        span: Option<&Span<'_>>,
+        outcome: Result<&Bound<'_, PyAny>, &Bound<'_, PyAny>>,
+    ) -> HookResult {
+        let Some(span) = span.filter(|span| span.is_recording()) else { return Ok(()) };
+        let response = self.response.bind(py);
+        match outcome {
+            // With what it sent in the place of something that is no response.
+            Ok(result) => match result.cast::<PyTuple>().map(|result| result.get_item(0)) {
+                Ok(Ok(sent)) => answered(span, &sent),
+                _ => answered(span, &response),
+            },
+            Err(error) => {
+                if has_sent(&self.request.bind(py)) {
+                    answered(span, &response);
+                } else {
+                    server::unanswered(span);
+                }
+                server::failed(span, error);
+            }
+        }
+        span.finish();
+        Ok(())
     }
 }
 
-/// Names the span by the route that the request has found. The routes of errors (404, 405) have no resource.
-fn set_route(span: &Span<'_>, request: &Bound<'_, PyAny>) {
+/// Sets what a response says when it has been sent.
+#[cold]
+fn answered(span: &Span<'_>, response: &Bound<'_, PyAny>) {
+    capture(span, response);
+    let Some(code) = status_of(response) else { return };
+    if code != span.note().status.load(Ordering::Relaxed) {
+        server::unanswered(span);
+        server::set_status(span, code);
+    }
+}
+
+/// Whether any of the answer has left.
+#[cold]
+fn has_sent(request: &Bound<'_, PyAny>) -> bool {
     let py = request.py();
-    let route = attribute(request, intern!(py, "_match_info"))
-        .and_then(|found| attribute(&found, intern!(py, "route")))
+    attribute(request, intern!(py, "_payload_writer"))
+        .and_then(|writer| attribute(&writer, intern!(py, "output_size")))
+        .is_some_and(|size| quiet(py, size.is_truthy()).unwrap_or(false))
+}
+
+/// Names the span by the route that the request has found. The routes of errors (404, 405) have no resource.
+fn set_route(span: &Span<'_>, found: Option<&Bound<'_, PyAny>>) {
+    let Some(found) = found else { return };
+    let py = found.py();
+    let route = attribute(found, intern!(py, "route"))
         .and_then(|route| attribute(&route, intern!(py, "resource")))
         .and_then(|resource| attribute(&resource, intern!(py, "canonical")));
     // A sub-application at the root has an empty one.
@@ -205,8 +403,9 @@ impl Flight for Preparing {
             return Ok(());
         };
         if code == 101 || is_event_stream(&response) {
-            set_route(&span, &self.request.bind(py));
-            respond(&span, &response);
+            set_route(&span, attribute(&self.request.bind(py), intern!(py, "_match_info")).as_ref());
+            server::set_status(&span, code);
+            capture(&span, &response);
             span.finish();
         } else {
             span.note().status.store(code, Ordering::Relaxed);

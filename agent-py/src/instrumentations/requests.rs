@@ -71,7 +71,8 @@ fn is_open(span: &Span<'_>) -> bool {
 
 fn adapter_send(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
-    let Some(span) = current::current(py) else {
+    let in_force = current::current(py);
+    let Some(span) = in_force.clone().map(Span::of_hook) else {
         call.proceed();
         return Ok(());
     };
@@ -89,7 +90,7 @@ fn adapter_send(call: &mut Call<'_>) -> HookResult {
     if is_answered(&span) && span.is_sampled() {
         let resends = client::next_round_trip(&span);
         let parent = span.outer();
-        exchange(call, Some(span), parent, resends, By { urllib3: urllib3::carries(), adapter: true });
+        exchange(call, in_force, parent, resends, By { urllib3: urllib3::carries(), adapter: true });
         return Ok(());
     }
     call.proceed();
@@ -98,7 +99,7 @@ fn adapter_send(call: &mut Call<'_>) -> HookResult {
 
 fn resolve_redirects(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
-    if let Some(span) = current::current(py) {
+    if let Some(span) = current::current(py).map(Span::of_hook) {
         if is_open(&span)
             && let Some(response) = call.argument(1, intern!(py, "resp"))
         {

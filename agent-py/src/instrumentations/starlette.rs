@@ -98,7 +98,11 @@ struct Background {
 
 impl Flight for Background {
     fn start(&mut self, py: Python<'_>) -> HookResult<Option<StoredSpan>> {
-        let Some(span) = current::start(py, &BACKGROUND, &current::current(py)) else { return Ok(None) };
+        let request = current::current(py);
+        if let Some(request) = &request {
+            asgi::before_background(request);
+        }
+        let Some(span) = current::start(py, &BACKGROUND, &request) else { return Ok(None) };
         if span.is_recording() {
             let function = self.function.bind(py);
             let named =

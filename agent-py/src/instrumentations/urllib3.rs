@@ -94,8 +94,9 @@ fn earlier_attempts(call: &Call<'_>) -> usize {
 fn make_request(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
     let in_force = current::current(py);
-    if let Some(span) = in_force.as_ref().filter(|span| is_request_of(span, call)) {
-        attempt_for(call, span);
+    let outer = in_force.clone().map(Span::of_hook);
+    if let Some(span) = outer.filter(|span| is_request_of(span, call)) {
+        attempt_for(call, &span);
         return Ok(());
     }
     if suppression::suppressed(py, Of::Http) || EXCLUDED.contain(|| url(call).map(Cow::Owned)) {
