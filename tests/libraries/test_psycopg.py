@@ -141,6 +141,12 @@ def test_older_releases_give_the_same_spans(
         ),
         ("execute(sql.SQL(', ').join([sql.SQL('select 7'), sql.Literal('secret')]))", "select ?, ?"),
         ("execute(sql.SQL('select {n}').format(n=sql.Placeholder('n')), {'n': 1})", "select %(n)s"),
+        ("execute(\"select 'secret', 5\", type('Named', (dict,), {})())", "select ?, ?"),
+        ("execute(\"select 'kept', %(n)s\", type('Named', (dict,), {})(n=5))", "select 'kept', %(n)s"),
+        ("execute(\"select 'secret', 5\", __import__('collections').UserList())", "select ?, ?"),
+        ("cursor().executemany(\"select 'secret', 5\", [(), ()])", "select ?, ?"),
+        ("cursor().executemany(\"select 'secret', 5\", (() for _ in range(2)))", "select ?, ?"),
+        ("cursor().executemany(\"select 'kept', %s\", [[5], [6]])", "select 'kept', %s"),
     ],
 )
 def test_no_value_is_shown_and_text_with_parameters_is_kept(pg: Run, call: str, text: str) -> None:
@@ -148,6 +154,47 @@ def test_no_value_is_shown_and_text_with_parameters_is_kept(pg: Run, call: str, 
     [span] = calls(result)
     assert span["db.query.text"] == text
     assert "secret" not in repr(span.raw)
+
+
+DERIVED = """
+class Query(sql.SQL): pass
+class Name(sql.Identifier): pass
+class Whole(sql.Composed): pass
+class Text(sql.SQL):
+    def as_string(self, context=None): return "select 'secret', 7"
+    def as_bytes(self, context=None): return b"select 'secret', 7"
+class Inner(sql.SQL):
+    def __getattribute__(self, name):
+        if name == "_obj": show("asked")
+        return super().__getattribute__(name)
+for query in (
+    Query("select relname, 'secret' from pg_class"),
+    sql.SQL("select {} from {}").format(Query("relname"), Name("pg_class")),
+    Whole([sql.SQL("select relname from "), sql.Identifier("pg_class")]),
+    Text("select 5"),
+    sql.SQL("{}, {}").format(Text("select 5"), sql.SQL("6")),
+):
+    db.execute(query)
+before = Inner("select 1")
+show("run")
+db.execute(before)
+"""
+
+
+def test_a_class_derived_from_one_of_sql_shows_as_it_unless_it_makes_the_text_itself(pg: Run) -> None:
+    result = pg(DERIVED)
+    assert result.shown == pg(DERIVED, env={"REMORA_ENABLED": "false"}).shown
+    spans = calls(result)
+    assert [span.get("db.query.text") for span in spans] == [
+        "select relname, ? from pg_class",
+        'select relname from "pg_class"',
+        'select relname from "pg_class"',
+        None,
+        "?, ?",
+        None,
+    ]
+    assert [spans[at].name for at in (0, 3, 5)] == ["select pg_class", "postgresql", "postgresql"]
+    assert "secret" not in repr([span.raw for span in spans])
 
 
 @on("3.14", "3.15")

@@ -3,7 +3,7 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyAny, PyList, PyString, PyTuple};
+use pyo3::types::{PyAny, PyList, PyString, PyTuple, PyType};
 
 use crate::ffi::quiet;
 use crate::objects::{self, attribute};
@@ -25,16 +25,45 @@ pub fn text(query: &Bound<'_, PyAny>) -> Option<String> {
     Some(out)
 }
 
-/// The class of `psycopg.sql` or `psycopg2.sql` that an object is of; the application may have derived it.
+/// The class of `psycopg.sql` or `psycopg2.sql` that an object is of, or that its class is derived from.
 fn class_name(object: &Bound<'_, PyAny>) -> Option<&'static str> {
-    let py = object.py();
-    let module = attribute(object.get_type().as_any(), intern!(py, "__module__"))?;
+    let class = object.get_type();
+    known_name(class.as_any()).or_else(|| base_name(&class))
+}
+
+fn known_name(class: &Bound<'_, PyAny>) -> Option<&'static str> {
+    let py = class.py();
+    let module = attribute(class, intern!(py, "__module__"))?;
     if !matches!(objects::text(&Some(module)), Some("psycopg.sql" | "psycopg2.sql")) {
         return None;
     }
-    let name = attribute(object.get_type().as_any(), intern!(py, "__name__"));
+    let name = attribute(class, intern!(py, "__name__"));
     let name = objects::text(&name)?;
     ["SQL", "Identifier", "Placeholder", "Literal", "Composed"].into_iter().find(|known| *known == name)
+}
+
+/// Of a class of the application's: none where its own code makes the text, or would run when the parts are read.
+#[cold]
+fn base_name(class: &Bound<'_, PyType>) -> Option<&'static str> {
+    let py = class.py();
+    let names = [
+        intern!(py, "as_string"),
+        intern!(py, "as_bytes"),
+        intern!(py, "_obj"),
+        intern!(py, "_wrapped"),
+        intern!(py, "__getattribute__"),
+        intern!(py, "__getattr__"),
+    ];
+    for base in class.mro().iter() {
+        if let Some(known) = known_name(&base) {
+            return Some(known);
+        }
+        let own = attribute(&base, intern!(py, "__dict__"))?;
+        if names.iter().any(|name| quiet(py, own.contains(name)) != Some(false)) {
+            return None;
+        }
+    }
+    None
 }
 
 fn part(object: &Bound<'_, PyAny>, depth: usize, out: &mut String) {

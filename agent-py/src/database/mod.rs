@@ -16,6 +16,7 @@ use pyo3::types::{PyAny, PyString};
 use crate::current::Span;
 use crate::exception;
 use crate::ffi::quiet;
+use crate::objects::{first, length};
 use crate::old_names;
 
 /// The layer of a driver. A library above it has a higher number; then the driver makes no span.
@@ -43,6 +44,19 @@ struct Seen {
     dialect: Dialect,
     parameterised: bool,
     fragment: Arc<Fragment>,
+}
+
+/// Whether a statement has values beside its text. Of what is not derived from a tuple, a list or a dict nobody knows:
+/// then it counts as none, and the text is sanitised.
+#[inline]
+pub fn has_values(parameters: &Bound<'_, PyAny>) -> bool {
+    length(parameters) > Some(0)
+}
+
+/// As [`has_values`], of the rows of an `executemany`, by the first one.
+#[inline]
+pub fn rows_have_values(rows: &Bound<'_, PyAny>) -> bool {
+    first(rows).is_some_and(|row| has_values(&row))
 }
 
 /// Sets name, `db.query.summary` and `db.query.text` from a statement. Text without parameters is sanitised; text with
@@ -142,9 +156,13 @@ fn describe(span: &mut ActiveSpan, analysis: &Analysis, shown: &str) {
     }
 }
 
-/// Sets status, `error.type` and, from the named attribute of the exception, `db.response.status_code`.
+/// Sets status, `error.type` and, from the named attribute of the exception, `db.response.status_code`. A call that was
+/// cancelled has not failed.
 #[cold]
 pub fn set_error(span: &Span<'_>, error: &Bound<'_, PyAny>, code: &Bound<'_, PyString>) {
+    if exception::is_cancellation(error) {
+        return;
+    }
     let type_name = exception::type_name(error);
     let py = error.py();
     let code = quiet(py, error.getattr_opt(code)).flatten();
@@ -203,16 +221,26 @@ impl Place<'_> {
 
     /// Sets them.
     pub fn describe(&self, span: &mut ActiveSpan) {
-        let old_names = old_names::database();
+        self.describe_namespace(span);
+        self.describe_server(span);
+    }
+
+    /// Sets the database's name.
+    pub fn describe_namespace(&self, span: &mut ActiveSpan) {
         if !self.namespace.is_empty() {
             span.str(&semconv::DB_NAMESPACE, self.namespace);
-            if old_names {
+            if old_names::database() {
                 span.str(&old_names::DB_NAME, self.namespace);
             }
         }
+    }
+
+    /// Sets the server.
+    pub fn describe_server(&self, span: &mut ActiveSpan) {
         if self.address.is_empty() {
             return;
         }
+        let old_names = old_names::database();
         span.str(&semconv::SERVER_ADDRESS, self.address);
         if old_names {
             span.str(&old_names::NET_PEER_NAME, self.address);
