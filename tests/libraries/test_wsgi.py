@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import pytest
 from support.otlp import children, find
-from support.pythons import Python, on_oldest_and_newest
 
 from .conftest import Program, Upstream
 from .django_program import APP as DJANGO
@@ -132,12 +131,11 @@ def application(environ, start_response):
 )
 
 
-@on_oldest_and_newest
 def test_the_body_of_an_unsampled_request_stays_in_the_caller_s_trace(
-    program: Run, upstream: Upstream, python: Python
+    program: Run, upstream: Upstream
 ) -> None:
     code = STREAM + f"show(call('/', application, HTTP_TRACEPARENT='00-{IDS}-00'))"
-    result = program(code, python=python)
+    result = program(code)
     assert result.shown == [[200, "ab"]]
     assert result.spans == []
     assert upstream.paths() == ["/a", "/b"]
