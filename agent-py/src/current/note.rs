@@ -11,6 +11,8 @@ pub struct Note {
     /// The address of what a server span serves (a WSGI stream, a part of an ASGI scope), so that an inner
     /// layer of the same request can tell; 0 where there is none.
     pub subject: AtomicUsize,
+    /// The address of a WSGI request's `environ`, which counts beside the stream's; 0 where there is none.
+    pub environ: AtomicUsize,
     /// The response's status code, or 0.
     pub status: AtomicU16,
     /// The ordinal of the next request that is sent again because of this one's answer (a redirect), or 0.
@@ -50,6 +52,7 @@ impl Note {
     pub(super) const fn new() -> Self {
         Self {
             subject: AtomicUsize::new(0),
+            environ: AtomicUsize::new(0),
             status: AtomicU16::new(0),
             resends: AtomicU16::new(0),
             sent_before: AtomicU16::new(0),

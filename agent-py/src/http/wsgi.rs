@@ -49,17 +49,28 @@ impl<'py> Environ<'_, 'py> {
         })
     }
 
+    /// Whether a span is this request's. A copy has the same stream; where middleware has read that and put another one
+    /// there, the `environ` is still the same.
+    #[inline]
+    pub fn is_of(&self, span: &Span<'_>) -> bool {
+        let note = span.note();
+        let subject = note.subject.load(Ordering::Relaxed);
+        let is_same = || note.environ.load(Ordering::Relaxed) == self.0.as_ptr() as usize;
+        subject != 0 && (is_same() || subject == self.subject())
+    }
+
     /// The caller's span, to be in force for a request that gets none of its own: what follows hangs below it. `None`
     /// where the request names none.
     #[cold]
     pub fn pass_on(&self, spec: &SpanSpec, in_force: &Option<Span<'py>>) -> Option<Span<'py>> {
-        let subject = self.subject();
         // The server that calls the framework may have made one, which knows nothing of this application's settings.
         let made = in_force.as_ref().filter(|span| span.note().bare.load(Ordering::Relaxed));
-        if let Some(span) = made.filter(|span| span.note().subject.load(Ordering::Relaxed) == subject) {
+        if let Some(span) = made.filter(|span| self.is_of(span)) {
             server::forget(span, Incoming::read::<Bound<'py, PyString>>(|_| None));
         }
-        server::pass_on(self.0.py(), spec, self.incoming(), subject)
+        let span = server::pass_on(self.0.py(), spec, self.incoming(), self.subject())?;
+        self.note(&span);
+        Some(span)
     }
 
     /// The call is that of a request which gets no span of its own: the caller's is in force, also while the body is
@@ -80,6 +91,10 @@ impl<'py> Environ<'_, 'py> {
             call.proceed();
         }
         self.returned(call, span)
+    }
+
+    fn note(&self, span: &Span<'_>) {
+        span.note().environ.store(self.0.as_ptr() as usize, Ordering::Relaxed);
     }
 
     /// The URL as the server saw it, path decoded, nothing redacted: to be compared, not shown.
@@ -134,13 +149,14 @@ impl<'py> Environ<'_, 'py> {
     /// Starts the request's span, below the caller's or, where the request names none, below the open span in force
     /// (a test client, an application called by another one). `None` where the span in force is this request's.
     pub fn start(&self, spec: &SpanSpec, in_force: &Option<Span<'py>>) -> Option<Span<'py>> {
-        let subject = self.subject();
         let in_force = in_force.as_ref();
-        if let Some(span) = in_force.filter(|span| span.note().subject.load(Ordering::Relaxed) == subject) {
+        if let Some(span) = in_force.filter(|span| self.is_of(span)) {
             server::adopt(span, spec);
             return None;
         }
-        server::start(self.0.py(), spec, subject, &self.incoming(), in_force)
+        let span = server::start(self.0.py(), spec, self.subject(), &self.incoming(), in_force)?;
+        self.note(&span);
+        Some(span)
     }
 
     /// Sets what the request says. Only for a span that records.
@@ -316,7 +332,7 @@ pub fn serve(
             let _entered = span.enter(in_force);
             call.proceed();
         }
-        server::answered(&span);
+        called(&span);
         return environ.returned(call, span);
     }
     environ.describe(&span);
@@ -326,11 +342,19 @@ pub fn serve(
         let _entered = span.enter(in_force);
         call.proceed_replacing(1, intern!(py, "start_response"), &start_response);
     }
-    server::answered(&span);
+    called(&span);
     if let Some(error) = call.error() {
         server::failed(&span, &error);
     }
     environ.returned(call, span)
+}
+
+/// The server has called the application. Where no framework has met the request's span, its application may be called
+/// while the body is made: by middleware that is a generator.
+fn called(span: &Span<'_>) {
+    if !span.note().bare.load(Ordering::Relaxed) {
+        server::answered(span);
+    }
 }
 
 /// A server's `start_response`.

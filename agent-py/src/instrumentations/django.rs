@@ -98,9 +98,7 @@ fn get_response(call: &mut Call<'_>) -> HookResult {
         call.proceed();
         return Ok(());
     };
-    let subject = environ.subject();
-    let in_force = current::current(py).filter(|span| span.note().subject.load(Ordering::Relaxed) == subject);
-    match in_force {
+    match current::current(py).filter(|span| environ.is_of(span)) {
         Some(span) => {
             traced_attributes(&span, &request);
             call.proceed();

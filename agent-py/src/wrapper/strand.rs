@@ -5,6 +5,7 @@
 
 use std::ptr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use agent_core::span::SpanSpec;
 use pyo3::exceptions::PyStopIteration;
@@ -261,6 +262,8 @@ impl Strand {
                     (None, _) => {}
                 }
                 if !(*this).lent {
+                    // With its body a request is over.
+                    span.note().subject.store(0, Ordering::Relaxed);
                     span.finish();
                 }
             }
