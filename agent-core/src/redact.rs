@@ -136,16 +136,19 @@ fn find(bytes: &[u8], stop: impl Fn(u8) -> bool) -> usize {
     bytes.iter().position(|byte| stop(*byte)).unwrap_or(bytes.len())
 }
 
-/// An exporter's endpoint as it may be shown: no credentials, no query, whatever its form.
+/// An exporter's endpoint as it may be shown: no credentials, no query, whatever its form. The last `@` ends the
+/// credentials wherever it stands, as a password may hold what ends an authority.
 pub fn endpoint(text: &str) -> String {
-    let end = text.find(['?', '#']).unwrap_or(text.len());
-    let query = if end < text.len() { "?REDACTED" } else { "" };
-    let text = &text[..end];
-    let start = text.find("://").map_or(0, |colon| colon + 3);
-    match text.rfind('@') {
-        Some(at) if at >= start => format!("{}REDACTED@{}{query}", &text[..start], &text[at + 1..]),
-        _ => format!("{text}{query}"),
-    }
+    let is_of_scheme = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    let scheme = text.find("://").filter(|colon| text[..*colon].bytes().all(is_of_scheme));
+    let start = scheme.map_or(0, |colon| colon + 3);
+    let (credentials, rest) = match text[start..].rsplit_once('@') {
+        Some((_, rest)) => ("REDACTED@", rest),
+        None => ("", &text[start..]),
+    };
+    let end = rest.find(['?', '#']).unwrap_or(rest.len());
+    let query = if end < rest.len() { "?REDACTED" } else { "" };
+    format!("{}{credentials}{}{query}", &text[..start], &rest[..end])
 }
 
 /// Host and port of an authority without its user part: `host`, `host:80`, `[::1]:80`, a bare IPv6 address. The

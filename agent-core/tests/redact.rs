@@ -38,6 +38,10 @@ fn endpoints_are_shown_without_secrets() {
     assert_eq!(endpoint("http://u:p@h:4318/v1?token=x"), "http://REDACTED@h:4318/v1?REDACTED");
     assert_eq!(endpoint("u:p@h:4317"), "REDACTED@h:4317");
     assert_eq!(endpoint("http://h:4318"), "http://h:4318");
+    for password in ["s3c/r3t", "s3cr3t#x", "s3cr3t?x", "12345#abc", "p@s3cr3t", "s3c://r3t", "s\\3"] {
+        assert_eq!(endpoint(&format!("http://user:{password}@h:1/x")), "http://REDACTED@h:1/x");
+        assert_eq!(endpoint(&format!("user:{password}@h:1?k=v#f")), "REDACTED@h:1?REDACTED");
+    }
 }
 
 #[test]

@@ -157,7 +157,19 @@ fn a_bad_value_is_one_line_with_variable_value_and_fallback() {
         (
             "OTEL_EXPORTER_OTLP_HEADERS",
             "secret",
-            "remora: OTEL_EXPORTER_OTLP_HEADERS: entry 1 cannot be read; using the others",
+            "remora: OTEL_EXPORTER_OTLP_HEADERS: entry 1 cannot be read; using no value",
+        ),
+        ("OTEL_TRACES_EXPORTER", ",", "remora: OTEL_TRACES_EXPORTER=, names nothing; using otlp"),
+        ("OTEL_PROPAGATORS", " , ", "remora: OTEL_PROPAGATORS=, names nothing; using tracecontext,baggage"),
+        (
+            "OTEL_PYTHON_ID_GENERATOR",
+            "xray",
+            "remora: OTEL_PYTHON_ID_GENERATOR=xray is not one of random; using random",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_COMPRESSION",
+            "zstd",
+            "remora: OTEL_EXPORTER_OTLP_COMPRESSION=zstd is not one of none, gzip, deflate; using none",
         ),
         ("OTEL_PYTHON_CONTEXT", "x", "remora: OTEL_PYTHON_CONTEXT has no effect: The context is native."),
         (
@@ -169,7 +181,7 @@ fn a_bad_value_is_one_line_with_variable_value_and_fallback() {
         let settings = says(&[(name, value)], line);
         let (_, origin) = shown(&settings, name);
         let expected = match name {
-            "OTEL_PYTHON_CONTEXT" | "OTEL_EXPORTER_OTLP_HEADERS" => Origin::Environment,
+            "OTEL_PYTHON_CONTEXT" => Origin::Environment,
             _ => Origin::Fallback,
         };
         assert_eq!(origin, expected, "{name}");
@@ -227,11 +239,111 @@ fn endpoints_follow_the_exporter_specification() {
 }
 
 #[test]
+fn what_is_no_url_is_one_line_and_the_default() {
+    let name = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    for (value, shown, why) in [
+        ("http://::1:4318", "", "has more than one colon in its host (an IPv6 address stands in brackets)"),
+        (
+            "http://localhost:4318:4318",
+            "",
+            "has more than one colon in its host (an IPv6 address stands in brackets)",
+        ),
+        ("http://${COLLECTOR}:4318", "", "has a character in its host that no host has"),
+        ("http://{{host}}:4318", "", "has a character in its host that no host has"),
+        ("http://b\u{fc}cher:4318", "", "has a character in its host that no host has"),
+        ("http://a%zz:4318", "", "has a character in its host that no host has"),
+        ("http://[zz]:4318", "", "has no IPv6 address in its brackets"),
+        ("http://[::1]4318", "", "has no usable port"),
+        ("http:// c", "", "has a blank in it"),
+        ("ftp://c", "", "is not an http, https or unix URL"),
+        ("://c", "", "is not an http, https or unix URL"),
+        ("unix://", "", "names no socket"),
+        (
+            "http://c/<x>",
+            "",
+            "has a quotation mark or angle bracket in its path (written %22, %3C, %3E, %60)",
+        ),
+        (
+            "http://user:12345#abc@127.0.0.1:4318",
+            "http://REDACTED@127.0.0.1:4318",
+            "has an @ behind its host (%2F, %3F, %23 and %40 stand for /, ?, # and @)",
+        ),
+        (
+            "http://user:s3c/r3t@127.0.0.1:4318",
+            "http://REDACTED@127.0.0.1:4318",
+            "has an @ behind its host (%2F, %3F, %23 and %40 stand for /, ?, # and @)",
+        ),
+    ] {
+        let shown = if shown.is_empty() { value } else { shown };
+        let line = format!("remora: {name}={shown} {why}; using http://localhost:4318");
+        let settings = says(&[(name, value)], &line);
+        assert_eq!(settings.otlp.endpoint, "http://localhost:4318/v1/traces");
+        assert_eq!(settings.otlp.headers, []);
+    }
+}
+
+#[test]
+fn a_scheme_may_be_written_in_capitals() {
+    let endpoint = |value| quiet(&[("OTEL_EXPORTER_OTLP_ENDPOINT", value)]).otlp.endpoint;
+    assert_eq!(endpoint("HTTP://C:4318"), "http://C:4318/v1/traces");
+    assert_eq!(endpoint("Unix:/run/o b.sock"), "unix:/run/o b.sock");
+}
+
+#[test]
+fn grpc_is_never_sent_as_deflate() {
+    let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+    let (whole, own) = ("OTEL_EXPORTER_OTLP_COMPRESSION", "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION");
+    for name in [whole, own] {
+        let line = format!("remora: {name}=deflate is not understood by grpc receivers; using gzip");
+        let settings = says(&[grpc, (name, "deflate")], &line);
+        assert_eq!(settings.otlp.compression, Compression::Gzip);
+        assert_eq!(shown(&settings, name), ("gzip".into(), Origin::Fallback));
+    }
+    assert_eq!(quiet(&[grpc, (whole, "deflate"), (own, "none")]).otlp.compression, Compression::None);
+    assert_eq!(quiet(&[(whole, "deflate")]).otlp.compression, Compression::Deflate);
+}
+
+#[test]
+fn the_variable_that_named_a_file_of_tls_is_known() {
+    let own = "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE";
+    let variables = quiet(&[("OTEL_EXPORTER_OTLP_CERTIFICATE", "/a"), (own, "/b")]).otlp.variables;
+    assert_eq!(variables.certificate, own);
+    assert_eq!(variables.client_key, "OTEL_EXPORTER_OTLP_CLIENT_KEY");
+    assert_eq!(quiet(&[]).otlp.variables.certificate, "OTEL_EXPORTER_OTLP_CERTIFICATE");
+}
+
+#[test]
+fn the_agent_is_kept_out_by_all_but_true() {
+    for (value, keeps_out) in [("false", true), (" FALSE ", true), ("0", true), ("1", true), (" True", false)]
+    {
+        assert_eq!(resolve(&[("REMORA_ENABLED", value)]).0.keeps_out(), keeps_out, "{value}");
+    }
+    assert!(!quiet(&[]).keeps_out());
+    assert!(both(&[("REMORA_ENABLED", "true")], &[("enabled", "false")]).0.keeps_out());
+}
+
+#[test]
+fn other_signals_have_no_effect_and_none_of_them_is_silence() {
+    for name in ["OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER"] {
+        quiet(&[(name, "none")]);
+        let (_, said) = resolve(&[(name, "otlp")]);
+        assert!(
+            said.len() == 1 && said[0].starts_with(&format!("remora: {name} has no effect: ")),
+            "{said:?}"
+        );
+    }
+}
+
+#[test]
 fn credentials_of_an_endpoint_become_a_header() {
     let settings = quiet(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://me:pa%40ss@c:4318")]);
     assert_eq!(settings.otlp.endpoint, "https://c:4318/v1/traces");
     assert_eq!(settings.otlp.headers, [("authorization".into(), "Basic bWU6cGFAc3M=".into())]);
     assert_eq!(shown(&settings, "OTEL_EXPORTER_OTLP_ENDPOINT").0, "https://REDACTED@c:4318");
+    let bare =
+        quiet(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "me:pass@c:4317")]);
+    assert_eq!(bare.otlp.endpoint, "c:4317");
+    assert_eq!(bare.otlp.headers, [("authorization".into(), "Basic bWU6cGFzcw==".into())]);
 }
 
 #[test]
@@ -250,8 +362,13 @@ fn headers_are_decoded_and_never_shown() {
         said,
         ["remora: OTEL_EXPORTER_OTLP_HEADERS: entries 2, 3, 4 cannot be read; using the others"]
     );
-    let own = quiet(&[(name, "a=1"), ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "b=2")]);
+    let traces = "OTEL_EXPORTER_OTLP_TRACES_HEADERS";
+    let own = quiet(&[(name, "a=1"), (traces, "b=2")]);
     assert_eq!(own.otlp.headers, [("b".into(), "2".into())]);
+    let line = format!("remora: {traces}: entry 1 cannot be read; using those of {name}");
+    let general = says(&[(name, "a=1"), (traces, "garbage")], &line);
+    assert_eq!(general.otlp.headers, [("a".into(), "1".into())]);
+    assert_eq!(shown(&general, traces), ("(set)".into(), Origin::Fallback));
 }
 
 #[test]

@@ -57,8 +57,8 @@ pub fn start(py: Python<'_>, origin: &str, overrides: &[(String, String)]) -> Py
         diagnostics::debug("OTEL_SDK_DISABLED is true: nothing is installed");
         return Ok(false);
     }
-    if std::env::var("REMORA_ENABLED").is_ok_and(|value| value.eq_ignore_ascii_case("false")) {
-        diagnostics::debug("REMORA_ENABLED is false: nothing is installed");
+    if settings.keeps_out() {
+        diagnostics::debug("REMORA_ENABLED is not true: nothing is installed");
         return Ok(false);
     }
     if let Some(other) = other_agent(py)?.filter(|_| !settings.force) {

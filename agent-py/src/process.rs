@@ -106,6 +106,7 @@ fn receiver(otlp: &core::Otlp) -> Otlp {
         ca_file: otlp.certificate.clone(),
         client_cert: otlp.client_certificate.clone(),
         client_key: otlp.client_key.clone(),
+        variables: otlp.variables,
         insecure: otlp.insecure,
         proxy: Proxy::from_env(),
         ..Otlp::new(otlp.protocol, otlp.endpoint.clone())

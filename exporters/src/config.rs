@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use agent_core::resource::ResourceValue;
-pub use agent_core::settings::{Compression, Protocol};
+pub use agent_core::settings::{Compression, Protocol, TlsVariables};
 
 /// An OTLP receiver.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub struct Otlp {
     pub client_cert: Option<PathBuf>,
     /// The client's key, PEM.
     pub client_key: Option<PathBuf>,
+    /// Where these files were named.
+    pub variables: TlsVariables,
     /// Plain text where a gRPC endpoint has no scheme.
     pub insecure: bool,
     /// The proxy to go through, if any.
@@ -44,6 +46,7 @@ impl Otlp {
             ca_file: None,
             client_cert: None,
             client_key: None,
+            variables: TlsVariables::default(),
             insecure: false,
             proxy: Proxy::default(),
         }

@@ -31,9 +31,10 @@ def test_only_one_variable_changes(way):
 
 
 @pytest.mark.parametrize("value", ["false", "true", "no"])
-def test_run_means_run_whatever_the_variable_says(way, value):
+def test_run_leaves_the_variable_as_it_is(way, value):
     after = environment(way.run("env", "-0", env={"REMORA_ENABLED": value}).ok().stdout)
-    assert after["REMORA_ENABLED"] == "true"
+    assert after["REMORA_ENABLED"] == value
+    assert after["PYTHONPATH"] == str(way.autoload)
 
 
 def test_the_autoload_folder_holds_sitecustomize_only(way):
@@ -163,9 +164,12 @@ def test_flags_reach_all_three_families_of_variables(way):
     assert after["OTEL_PYTHON_FLASK_EXCLUDED_URLS"] == "/health"
 
 
-def test_enabled_false_as_a_flag_wins(way):
-    after = environment(way.run("env", "-0", flags=("--enabled", "false")).ok().stdout)
-    assert after["REMORA_ENABLED"] == "false"
+@pytest.mark.parametrize("before", [None, "true", "false"])
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_enabled_as_a_flag_wins(way, before, value):
+    env = {"REMORA_ENABLED": before}
+    after = environment(way.run("env", "-0", flags=("--enabled", value), env=env).ok().stdout)
+    assert after["REMORA_ENABLED"] == value
 
 
 def test_two_dashes_end_the_flags(way):

@@ -95,10 +95,29 @@ def test_the_folder_on_pythonpath_is_enough(way):
 
 
 def test_a_folder_on_pythonpath_that_is_switched_off_does_nothing(way):
-    for value in ("false", "FALSE", "0", "no"):
+    for value in ("false", "FALSE", " False "):
         env = {"PYTHONPATH": str(way.autoload), "REMORA_ENABLED": value}
         result = run([way.python, "-c", "import sys; print('remora' in sys.modules)"], env=env).ok()
         assert (result.stdout, result.stderr) == ("False\n", "")
+
+
+@pytest.mark.parametrize("value", ["false", "FALSE", " False "])
+def test_remora_run_of_what_is_switched_off_does_nothing(way, value):
+    code = "import sys; print('remora' in sys.modules, [p for p in sys.path if 'autoload' in p])"
+    result = way.run_python(code, env={"REMORA_ENABLED": value}).ok()
+    assert (result.stdout, result.stderr) == ("False []\n", "")
+
+
+@pytest.mark.parametrize("value", ["0", "1", "no", "yes", "off"])
+def test_what_is_neither_yes_nor_no_keeps_the_agent_out_and_is_one_line(way, value):
+    line = f"remora: REMORA_ENABLED={value} is neither true nor false; using false\n"
+    code = "import sys; print('remora' in sys.modules, [p for p in sys.path if 'autoload' in p])"
+    on_path = run(
+        [way.python, "-c", code], env={"PYTHONPATH": str(way.autoload), "REMORA_ENABLED": value}
+    ).ok()
+    launched = way.run_python(code, env={"REMORA_ENABLED": value}).ok()
+    for result in (on_path, launched):
+        assert (result.stdout, result.stderr) == ("False []\n", line)
 
 
 def test_a_broken_extension_is_one_line_and_the_application_runs(injection, bare_python, tmp_path):

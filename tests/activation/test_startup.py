@@ -149,11 +149,57 @@ def test_without_site_nothing_is_loaded_and_nothing_breaks(way):
 
 
 @on_every_python
-@pytest.mark.parametrize("value", [None, "", "false", "1", "no"])
+@pytest.mark.parametrize("value", [None, "", " ", "false", "False"])
 def test_the_pth_file_is_inert_unless_enabled(python, value):
     import_time = run([python, "-X", "importtime", "-c", MODULES], env={"REMORA_ENABLED": value}).ok()
     assert "remora" not in import_time.stdout
     assert "remora" not in import_time.stderr
+
+
+@pytest.mark.parametrize("value", ["0", "1", "no", "yes"])
+def test_the_pth_file_says_in_one_line_what_is_neither_yes_nor_no(value):
+    result = run([sys.executable, "-c", MODULES], env={"REMORA_ENABLED": value}).ok()
+    assert "remora" not in result.stdout
+    assert result.stderr == f"remora: REMORA_ENABLED={value} is neither true nor false; using false\n"
+
+
+@pytest.mark.parametrize("value", ["1", "no"])
+def test_what_is_neither_yes_nor_no_keeps_init_out_as_well(value):
+    result = run([sys.executable, "-I", "-c", f"import remora.auto\n{ACTIVE}"], env={"REMORA_ENABLED": value})
+    assert result.ok().stdout == "False\n"
+
+
+@on_every_python
+def test_the_pth_file_minds_no_path_object_on_sys_path(python):
+    code = (
+        "import pathlib, site, sys, sysconfig\nsys.path.insert(0, pathlib.Path('/somewhere'))\n"
+        f"site.addsitedir(sysconfig.get_path('platlib'))\n{ACTIVE}"
+    )
+    for value, active in (("true", "True\n"), (None, "False\n")):
+        result = run([python, "-c", code], env={"REMORA_ENABLED": value}).ok()
+        assert (result.stdout, result.stderr) == (active, "")
+
+
+def test_a_sitecustomize_in_front_of_ours_does_not_keep_the_agent_out(site_folder):
+    folder = site_folder(sitecustomize="print('mine')")
+    launcher = Path(sys.executable).parent / "remora"
+    code = f"{ACTIVE}; print([p for p in (*sys.path, *sys.path_importer_cache) if 'autoload' in p])"
+    script = f'PYTHONPATH="{folder}:$PYTHONPATH" exec "{sys.executable}" -c "$1"'
+    result = run([launcher, "run", "sh", "-c", script, "sh", code], env={"REMORA_ENABLED": None}).ok()
+    assert (result.stdout, result.stderr) == ("mine\nTrue\n[]\n", "")
+
+
+@pytest.mark.parametrize("value", [None, "true"])
+def test_once_activated_stays_so_where_the_pth_file_comes_second(injection, bare_python, value):
+    """The folder is injected; a site folder with the wheel is added by the application."""
+    installed = package_of(Path(sys.executable)).parent
+    code = (
+        f"import site\nsite.addsitedir({str(installed)!r})\n{ACTIVE}\n"
+        "print(r.status()['origin'], len([f for f in sys.meta_path if 'emora' in repr(type(f))]) <= 1)"
+    )
+    launcher = injection / "bin" / "remora"
+    result = run([launcher, "run", bare_python, "-c", code], env={"REMORA_ENABLED": value}).ok()
+    assert (result.stdout, result.stderr) == ("True\nsitecustomize True\n", "")
 
 
 def test_the_pth_file_is_one_import_line():

@@ -128,12 +128,82 @@ def test_doctor_finds_a_collector(collector):
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("REMORA_ENABLED", "false"), ("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_SAMPLER", "always_off")],
+    [
+        ("REMORA_ENABLED", "false"),
+        ("REMORA_ENABLED", "yes"),
+        ("OTEL_SDK_DISABLED", "true"),
+        ("OTEL_TRACES_SAMPLER", "always_off"),
+        ("OTEL_TRACES_SAMPLER", "parentbased_always_off"),
+    ],
 )
 def test_doctor_tells_which_setting_keeps_traces_away(tmp_path, variable, value):
     result = doctor(tmp_path, **{variable: value})
     assert result.returncode == 1
     assert any("✗" in line and variable in line for line in result.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("sampler", "share", "flow"),
+    [("traceidratio", "0", False), ("parentbased_traceidratio", "0.0", False), ("traceidratio", "x", True)],
+)
+def test_doctor_tells_that_a_share_of_nothing_is_nothing(tmp_path, sampler, share, flow):
+    env = {
+        "OTEL_TRACES_SAMPLER": sampler,
+        "OTEL_TRACES_SAMPLER_ARG": share,
+        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "*",
+    }
+    result = doctor(tmp_path, **env)
+    assert result.returncode == int(not flow), result.stdout
+    assert any("✗ OTEL_TRACES_SAMPLER_ARG=" in line for line in result.stdout.splitlines()) is not flow
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "http://user:hid/den@127.0.0.1:1",
+        "http://user:hid#den@127.0.0.1:1",
+        "http://user:12345#den@127.0.0.1:1",
+        "collector:4318/v1?api-key=hidden",
+    ],
+)
+def test_no_form_of_an_endpoint_shows_its_secret(endpoint):
+    env = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "*",
+        "REMORA_ENABLED": "true",
+    }
+    code = "import remora\nwith remora.span('one'): pass\nremora.flush(1)\nprint(remora.status())"
+    results = [
+        remora("config", env=env),
+        remora("doctor", env=env),
+        run([sys.executable, "-c", code], env=env),
+    ]
+    for result in results:
+        shown = result.stdout + result.stderr
+        assert not any(part in shown for part in ("hid", "den@", "12345", "user:")), shown
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+@pytest.mark.parametrize("command", ["--help", "config", "doctor"])
+def test_an_encoding_without_our_signs_is_no_fault(command, encoding):
+    env = {
+        "PYTHONIOENCODING": encoding,
+        "OTEL_SERVICE_NAME": "łódka 中",
+        "OTEL_TRACES_EXPORTER": "console",
+        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "*",
+    }
+    result = remora(command, env=env)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["--help", "config", "tree --help"])
+@pytest.mark.parametrize(
+    ("where", "status", "says"),
+    [(">/dev/full", 1, "remora: No space left on device\n"), (">&-", 0, ""), (">/dev/full 2>&1", 1, "")],
+)
+def test_output_that_cannot_be_written_is_no_traceback(command, where, status, says):
+    result = run(["sh", "-c", f"'{REMORA}' {command} {where}"])
+    assert (result.returncode, result.stdout, result.stderr) == (status, "", says)
 
 
 def test_doctor_shows_no_secret(tmp_path):

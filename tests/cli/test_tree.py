@@ -245,6 +245,37 @@ def test_standard_input_can_be_read():
     assert "POST /checkout" in run([REMORA, "tree", "-"], stdin=SHOP).ok().stdout
 
 
+def test_standard_input_may_be_named_twice_and_hold_anything():
+    result = subprocess.run(
+        [REMORA, "tree", "-", "-"],
+        input=SHOP.encode() + b"\xff\xfe\n",
+        capture_output=True,
+        env=clean_env({"PYTHONUTF8": "0", "LC_ALL": "C.UTF-8"}),
+        timeout=30,
+        check=True,
+    )
+    assert b"POST /checkout" in result.stdout
+    assert result.stderr == b"remora: -: skipped 1 line (line 2: not JSON)\n"
+
+
+def test_standard_input_that_is_closed_is_one_line():
+    result = run(["sh", "-c", f"'{REMORA}' tree - <&-"])
+    assert result.returncode == 1
+    assert result.stderr == "remora: -: standard input is closed\nremora: no spans in -\n"
+
+
+@pytest.mark.parametrize("field", ["startTimeUnixNano", "endTimeUnixNano", "kind", "attributes", "links"])
+def test_a_value_that_none_should_have_is_no_traceback(tree, field):
+    lines = []
+    for value in (float("inf"), float("nan"), [[]], {"a": 1}, "9" * 5000, 10**30, -1, True):
+        wrong = span(1, "GET /", trace=f"{len(lines) + 1:032x}")
+        wrong[field] = value
+        lines.append(line("other", wrong))
+    result = tree("".join(lines), SHOP)
+    assert "Traceback" not in result.stderr
+    assert "POST /checkout" in result.stdout
+
+
 def test_a_reader_that_stops_early_is_no_fault(tree, tmp_path):
     (tmp_path / "big.jsonl").write_text(
         "".join(line("s", span(n, "x", trace=f"{n:032x}")) for n in range(1, 3000))

@@ -63,6 +63,14 @@ def test_what_is_wrong_with_tls_is_one_clear_line(
     assert collector.spans == []
 
 
+def test_the_file_of_tls_is_named_by_the_variable_that_named_it(collector: Collector, tmp_path):
+    env = collector.env(OTEL_EXPORTER_OTLP_CERTIFICATE=str(collector.certificates.ca), **ON)
+    env["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.tls.http
+    env["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE"] = str(tmp_path / "no-such.pem")
+    result = run_python("import remora\nwith remora.span('one'): pass\nremora.flush(1)", env=env).ok()
+    assert result.agent_lines[0].startswith("remora: OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE: ")
+
+
 def test_the_form_of_the_signal_wins_over_the_general_one(collector: Collector, bad_endpoint):
     wrong = bad_endpoint()
     env = {

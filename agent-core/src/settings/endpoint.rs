@@ -21,7 +21,7 @@ pub(super) fn resolve(reader: &mut Reader<'_>, protocol: Protocol) -> (String, O
 fn read(reader: &mut Reader<'_>, index: usize, protocol: Protocol, fallback: &str) -> Option<String> {
     let text = reader.text(index)?.into_owned();
     match fault(&text, protocol) {
-        None => Some(text),
+        None => Some(with_small_scheme(text)),
         Some(why) => {
             reader.reject(index, &text, why, &crate::redact::endpoint(fallback));
             None
@@ -29,41 +29,87 @@ fn read(reader: &mut Reader<'_>, index: usize, protocol: Protocol, fallback: &st
     }
 }
 
-/// Why this is no endpoint.
+/// Why this is no endpoint. What passes here can be parsed by the exporter, and holds no credentials but where they
+/// belong.
 fn fault(text: &str, protocol: Protocol) -> Option<&'static str> {
-    if text.bytes().any(|byte| byte.is_ascii_control() || byte == b' ') {
-        return Some("has a blank or control character in it");
+    const MOST: usize = 32 << 10;
+    if text.len() > MOST {
+        return Some("is too long");
     }
-    let rest = match (scheme(text), protocol) {
-        (Some(("unix", path)), _) if path.trim_start_matches('/').is_empty() => {
-            return Some("names no socket");
+    if text.bytes().any(|byte| byte.is_ascii_control()) {
+        return Some("has a control character in it");
+    }
+    let is = |scheme: &str, name: &str| scheme.eq_ignore_ascii_case(name);
+    let rest = match scheme(text) {
+        Some((scheme, path)) if is(scheme, "unix") => {
+            return path.trim_start_matches('/').is_empty().then_some("names no socket");
         }
-        (Some(("unix", _)), _) => return None,
-        (Some(("http" | "https", rest)), _) => rest,
-        (Some(_), _) => return Some("is not an http, https or unix URL"),
-        (None, Protocol::Grpc) => text,
-        (None, _) => return Some("has no scheme (http://, https:// or unix:)"),
+        Some((scheme, rest)) if is(scheme, "http") || is(scheme, "https") => rest,
+        Some(_) => return Some("is not an http, https or unix URL"),
+        None if protocol == Protocol::Grpc => text,
+        None => return Some("has no scheme (http://, https:// or unix:)"),
     };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let authority = authority.rsplit('@').next().unwrap_or_default();
+    if text.contains(' ') {
+        return Some("has a blank in it");
+    }
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    // Most likely a password that ends the authority too early.
+    if path.contains('@') {
+        return Some("has an @ behind its host (%2F, %3F, %23 and %40 stand for /, ?, # and @)");
+    }
+    if path.contains(['"', '<', '>', '`']) {
+        return Some("has a quotation mark or angle bracket in its path (written %22, %3C, %3E, %60)");
+    }
+    authority_fault(authority.rsplit('@').next().unwrap_or_default())
+}
+
+/// Of `host`, `host:port`, `[address]` or `[address]:port`.
+fn authority_fault(authority: &str) -> Option<&'static str> {
     let (host, port) = split_host_port(authority);
     let whole = authority.len() == host.len() || authority == format!("[{host}]");
     match port {
         _ if host.is_empty() => Some("names no host"),
+        _ if authority.starts_with('[') && !is_address(host) => Some("has no IPv6 address in its brackets"),
+        _ if !authority.starts_with('[') && host.contains(':') => {
+            Some("has more than one colon in its host (an IPv6 address stands in brackets)")
+        }
+        _ if !authority.starts_with('[') && !host.bytes().all(is_of_name) => {
+            Some("has a character in its host that no host has")
+        }
         Some(0) => Some("has no usable port"),
         None if !whole => Some("has no usable port"),
         _ => None,
     }
 }
 
+/// An IPv6 address, perhaps with a zone: `fe80::1%eth0`.
+fn is_address(host: &str) -> bool {
+    let (address, zone) = host.split_once('%').unwrap_or((host, "0"));
+    address.parse::<std::net::Ipv6Addr>().is_ok() && !zone.is_empty() && zone.bytes().all(is_of_name)
+}
+
+/// Unreserved characters and sub-delimiters of RFC 3986.
+fn is_of_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"._~-!$&'()*+,;=".contains(&byte)
+}
+
 /// `unix:/path`, or `scheme://rest`. `host:4317` has no scheme.
 fn scheme(text: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = text.split_once(':')?;
-    match (scheme, rest.strip_prefix("//")) {
-        ("unix", _) => Some((scheme, rest)),
-        (_, Some(rest)) => Some((scheme, rest)),
-        _ => None,
+    match rest.strip_prefix("//") {
+        _ if scheme.eq_ignore_ascii_case("unix") => Some((scheme, rest)),
+        Some(rest) => Some((scheme, rest)),
+        None => None,
     }
+}
+
+/// A scheme may be written in either case.
+fn with_small_scheme(mut text: String) -> String {
+    if let Some(length) = scheme(&text).map(|(scheme, _)| scheme.len()) {
+        text[..length].make_ascii_lowercase();
+    }
+    text
 }
 
 /// The general form gets the signal's path after its own; a socket gets it from the transport.
@@ -78,7 +124,10 @@ fn with_signal_path(base: &str, path: &str) -> String {
 }
 
 fn take_credentials(endpoint: String) -> (String, Option<String>) {
-    let Some(start) = endpoint.find("://").map(|colon| colon + 3) else { return (endpoint, None) };
+    if endpoint.starts_with("unix:") {
+        return (endpoint, None);
+    }
+    let start = endpoint.find("://").map_or(0, |colon| colon + 3);
     let end = endpoint[start..].find(['/', '?', '#']).map_or(endpoint.len(), |length| start + length);
     let Some(at) = endpoint[start..end].rfind('@').map(|length| start + length) else {
         return (endpoint, None);

@@ -208,18 +208,18 @@ impl<'a> Reader<'a> {
                 None => unknown = true,
             }
         }
-        if unknown {
-            if values.is_empty() {
-                values.extend(parse::list(TABLE[row].default).filter_map(read));
-                self.reject(row, &text, what, TABLE[row].default);
-            } else {
-                self.reject(row, &text, what, &kept.join(","));
-            }
+        if values.is_empty() {
+            values.extend(parse::list(TABLE[row].default).filter_map(read));
+            let what = if unknown { what } else { "names nothing" };
+            self.reject(row, &text, what, TABLE[row].default);
+        } else if unknown {
+            self.reject(row, &text, what, &kept.join(","));
         }
         values
     }
 
-    /// Pairs; an entry that is none, or that `accept` refuses, is left out with one line for all of them.
+    /// Pairs; an entry that is none, or that `accept` refuses, is left out with one line for all of them. Where all
+    /// are, the row is as if it were not set.
     pub fn pairs(
         &mut self,
         row: usize,
@@ -233,13 +233,29 @@ impl<'a> Reader<'a> {
                 Ok((place, ..)) | Err(place) => bad.push(place.to_string()),
             }
         }
-        if !bad.is_empty() {
-            let name = TABLE[row].name;
-            let shown = if TABLE[row].secret { String::new() } else { format!("={}", parse::shown(&text)) };
-            let entries = if bad.len() == 1 { "entry" } else { "entries" };
-            self.say(format!("{name}{shown}: {entries} {} cannot be read; using the others", bad.join(", ")));
+        if bad.is_empty() {
+            return Some(values);
         }
-        Some(values)
+        let name = TABLE[row].name;
+        let shown = if TABLE[row].secret { String::new() } else { format!("={}", parse::shown(&text)) };
+        let entries = if bad.len() == 1 { "entry" } else { "entries" };
+        let general = if values.is_empty() { self.fall(row) } else { None };
+        let used = match general {
+            Some(general) => format!("those of {}", TABLE[general].name),
+            None if values.is_empty() => "no value".to_owned(),
+            None => "the others".to_owned(),
+        };
+        self.say(format!("{name}{shown}: {entries} {} cannot be read; using {used}", bad.join(", ")));
+        (!values.is_empty()).then_some(values)
+    }
+
+    /// Nothing of the row can be used: its general row answers, if that has something, else nothing.
+    fn fall(&mut self, row: usize) -> Option<usize> {
+        let general = TABLE[row].general;
+        let text = general.and_then(|general| self.rows[general].as_ref()?.text.clone());
+        let found = general.filter(|_| text.is_some());
+        self.rows[row] = Some(Resolved { origin: Origin::Fallback, text });
+        found
     }
 }
 

@@ -139,6 +139,27 @@ pub enum Compression {
     Deflate,
 }
 
+/// The variables that named the files of TLS, for what is said of those.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsVariables {
+    /// Of the authorities to trust.
+    pub certificate: &'static str,
+    /// Of our private key.
+    pub client_key: &'static str,
+    /// Of our certificate chain.
+    pub client_certificate: &'static str,
+}
+
+impl Default for TlsVariables {
+    fn default() -> Self {
+        Self {
+            certificate: "OTEL_EXPORTER_OTLP_CERTIFICATE",
+            client_key: "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+            client_certificate: "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+        }
+    }
+}
+
 /// The OTLP receiver of one signal: its own form of each variable, else the general one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Otlp {
@@ -159,6 +180,8 @@ pub struct Otlp {
     pub client_key: Option<PathBuf>,
     /// Our certificate chain, PEM.
     pub client_certificate: Option<PathBuf>,
+    /// Where these three were named.
+    pub variables: TlsVariables,
     /// No TLS where a gRPC endpoint has no scheme.
     pub insecure: bool,
 }
@@ -296,6 +319,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether `REMORA_ENABLED` keeps the agent out: it is set, and not `true`.
+    pub fn keeps_out(&self) -> bool {
+        let row = self.rows.get(table::row::REMORA_ENABLED).and_then(Option::as_ref);
+        !self.enabled && row.is_some_and(|row| row.origin != Origin::Default)
+    }
+
     /// Reads every row of [`TABLE`], first from `overrides` (pairs of a flag or variable name and its text, as
     /// `remora.config` was given them), then from `lookup`, which answers for an environment variable.
     pub fn resolve(

@@ -7,7 +7,7 @@ use super::env::Reader;
 use super::table::{TABLE, row};
 use super::{
     Breaker, Compression, Delivery, Diagnostic, Disabled, Exporter, Http, Kind, LogLevel, OldNames, Otlp,
-    Protocol, ResourceSettings, Settings, endpoint,
+    Protocol, ResourceSettings, Settings, TlsVariables, endpoint,
 };
 use crate::limits::Limits;
 use crate::propagation::Propagators;
@@ -39,8 +39,10 @@ pub(super) fn settings(mut reader: Reader<'_>) -> (Settings, Vec<Diagnostic>) {
         },
         rows: Vec::new(),
     };
+    // There is one generator: whoever names another is told.
+    let _ = reader.choice(row::OTEL_PYTHON_ID_GENERATOR, |_| None);
     for (index, ignored) in TABLE.iter().enumerate().filter(|(_, row)| row.kind == Kind::Ignored) {
-        if reader.text(index).is_some() {
+        if reader.text(index).is_some_and(|text| !text.eq_ignore_ascii_case("none")) {
             reader.say(format!("{} has no effect: {}", ignored.name, ignored.help));
         }
     }
@@ -144,15 +146,29 @@ fn otlp(reader: &mut Reader<'_>, forced: Option<Protocol>) -> Otlp {
             _ => Compression::None,
         })
     };
-    let general = compression(row::OTEL_EXPORTER_OTLP_COMPRESSION);
-    let own = compression(row::OTEL_EXPORTER_OTLP_TRACES_COMPRESSION);
-    let compression = own.or(general).unwrap_or(Compression::None);
+    let (whole, signal) = (row::OTEL_EXPORTER_OTLP_COMPRESSION, row::OTEL_EXPORTER_OTLP_TRACES_COMPRESSION);
+    let (general, own) = (compression(whole), compression(signal));
+    let mut compression = own.or(general).unwrap_or(Compression::None);
+    if compression == Compression::Deflate && protocol == Protocol::Grpc {
+        // The Collector answers UNIMPLEMENTED.
+        let index = if own.is_some() { signal } else { whole };
+        reader.reject(index, "deflate", "is not understood by grpc receivers", "gzip");
+        compression = Compression::Gzip;
+    }
 
     let certificate =
         path(reader, row::OTEL_EXPORTER_OTLP_CERTIFICATE, row::OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE);
     let (key, chain) = (row::OTEL_EXPORTER_OTLP_CLIENT_KEY, row::OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE);
     let own_key = path(reader, key, row::OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY);
     let own_chain = path(reader, chain, row::OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE);
+    let named = |given: &Option<(usize, PathBuf)>, general: usize| {
+        TABLE[given.as_ref().map_or(general, |(set, _)| *set)].name
+    };
+    let variables = TlsVariables {
+        certificate: named(&certificate, row::OTEL_EXPORTER_OTLP_CERTIFICATE),
+        client_key: named(&own_key, key),
+        client_certificate: named(&own_chain, chain),
+    };
     let (client_key, client_certificate) = match (own_key, own_chain) {
         (Some((_, key)), Some((_, chain))) => (Some(key), Some(chain)),
         (None, None) => (None, None),
@@ -173,6 +189,7 @@ fn otlp(reader: &mut Reader<'_>, forced: Option<Protocol>) -> Otlp {
         certificate,
         client_key,
         client_certificate,
+        variables,
         insecure,
     }
 }

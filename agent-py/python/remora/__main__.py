@@ -8,7 +8,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
 
 USAGE = """\
 usage: remora run [--FLAG VALUE …] CMD…    run CMD with every Python below it traced
@@ -61,14 +66,25 @@ def _help() -> int:
 
 def main(arguments: list[str]) -> int:
     """Runs one subcommand; its exit status, 2 for wrong usage."""
+    if sys.stdout is None:  # closed by who started us
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  until the end
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     try:
         status = _run(arguments)
         sys.stdout.flush()
         return status
     except BrokenPipeError:
-        # `remora tree … | head`: the rest is not wanted, and the exit must not complain about it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # `remora tree … | head`: the rest is not wanted.
+        _drop(sys.stdout)
         return 0
+    except OSError as error:
+        _drop(sys.stdout)
+        try:
+            print(f"remora: {error.strerror or error}", file=sys.stderr, flush=True)
+        except OSError:
+            _drop(sys.stderr)
+        return 1
     except ImportError as error:
         if (error.name or "").startswith("remora"):
             print(f"remora: no extension for {sys.executable}: {error}", file=sys.stderr)
@@ -76,6 +92,12 @@ def main(arguments: list[str]) -> int:
         raise
     except KeyboardInterrupt:
         return 130
+
+
+def _drop(stream: TextIO) -> None:
+    """What is left to be written goes nowhere, and the exit does not complain about it."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _run(arguments: list[str]) -> int:

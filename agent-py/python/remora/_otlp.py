@@ -135,5 +135,5 @@ def spans_of(line: str) -> Iterator[Span]:
             for scope in group.get("scopeSpans") or ():
                 for raw in scope.get("spans") or ():
                     yield _span(raw, service, where)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise Unreadable("a span that is no OTLP") from error

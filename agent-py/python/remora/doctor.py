@@ -152,7 +152,9 @@ def activation(report: Report, environment: dict[str, str]) -> Child:
         report.line("ok", f"active in a Python started with {told} (by {how})")
     elif wanted and wanted.lower() != "true":
         report.line(
-            "bad", f"REMORA_ENABLED={wanted} keeps the agent out", "unset it, or start with `remora run CMD…`"
+            "bad",
+            f"REMORA_ENABLED={wanted} keeps the agent out",
+            "unset it and start with `remora run CMD…`, or set it to true",
         )
     elif child.fault:
         report.line("bad", child.fault, "please report it; REMORA_ENABLED=false starts without the agent")
@@ -265,19 +267,23 @@ def configuration(report: Report, rows: list[Any]) -> None:
     changed = [row for row in rows if row["origin"] != "default"]
     for row in changed:
         if row["origin"] == "fallback":
-            given = "***" if row["secret"] else masked(os.environ.get(row["name"], ""))
-            report.line("look", f"{row['name']}={given} cannot be used, {shown(row)} is", row["help"])
+            # What is no URL may hold a password anywhere; what the agent said above shows the rest of it.
+            hidden = row["secret"] or row["type"] == "url"
+            given = "" if hidden else "=" + masked(os.environ.get(row["name"], ""))
+            report.line("look", f"{row['name']}{given} cannot be used, {shown(row)} is", row["help"])
         else:
             report.line("ok", f"{row['name']} = {shown(row)} ({row['origin']})")
     if not changed:
         report.line("ok", "none: every setting has its default value (`remora config` lists them)")
     if values.get("OTEL_SDK_DISABLED", "").lower() == "true":
         report.line("bad", "OTEL_SDK_DISABLED=true installs nothing", "unset it")
-    if (
-        "always_off" in values.get("OTEL_TRACES_SAMPLER", "")
-        and "parentbased" not in values["OTEL_TRACES_SAMPLER"]
-    ):
-        report.line("bad", "OTEL_TRACES_SAMPLER=always_off records no trace", "unset it")
+    sampler, share = values.get("OTEL_TRACES_SAMPLER", ""), values.get("OTEL_TRACES_SAMPLER_ARG", "")
+    if sampler.endswith("always_off"):
+        what = "no trace that begins here" if sampler.startswith("parentbased") else "no trace"
+        report.line("bad", f"OTEL_TRACES_SAMPLER={sampler} records {what}", "unset it")
+    elif sampler.endswith("traceidratio") and not float(share or 1):
+        what = "no trace that begins here" if sampler.startswith("parentbased") else "no trace"
+        report.line("bad", f"OTEL_TRACES_SAMPLER_ARG={share} records {what}", "give a share above 0")
     if values.get("OTEL_SERVICE_NAME", "") == "" and "service.name" not in values.get(
         "OTEL_RESOURCE_ATTRIBUTES", ""
     ):

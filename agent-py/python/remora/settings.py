@@ -11,7 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from remora._native import _Setting
 
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
+# A password may hold anything but a blank: the last `@` ends it.
+_CREDENTIALS = re.compile(r"(?<=://)\S*@")
 
 
 def masked(text: str) -> str:

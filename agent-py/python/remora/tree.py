@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sys
 from collections.abc import Iterator
@@ -25,8 +26,11 @@ def read(files: list[str]) -> tuple[dict[str, dict[str, Span]], bool]:
     for name in files:
         skipped, first = 0, ""
         try:
-            source = sys.stdin if name == "-" else open(name, encoding="utf-8", errors="replace")  # noqa: SIM115
-            with source:
+            if name == "-" and sys.stdin is None:
+                raise OSError(errno.EBADF, "standard input is closed")
+            # Standard input stays open: it may be named twice.
+            file: str | int = sys.stdin.fileno() if name == "-" else name
+            with open(file, encoding="utf-8", errors="replace", closefd=name != "-") as source:
                 for number, line in enumerate(source, 1):
                     if line.isspace():
                         continue
@@ -265,8 +269,6 @@ def main(arguments: list[str]) -> int:
     if not traces:
         terminal.complain("no spans in " + ", ".join(arguments))
         return 1
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")
     painter = Painter(sys.stdout)
     for identity, spans in sorted(traces.items(), key=lambda item: min(s.start for s in item[1].values())):
         painter.trace(identity, spans)

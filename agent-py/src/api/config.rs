@@ -1,9 +1,11 @@
 //! Activation from code: `init`, and the opaque settings that it takes.
 
-use agent_core::settings;
-use pyo3::exceptions::PyTypeError;
+use std::fmt::Write as _;
+
+use agent_core::settings::{self, Kind, Row};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyList, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 use crate::{agent, diagnostics};
 
@@ -17,40 +19,75 @@ pub struct Config {
 /// Settings by variable name or flag; what is not named comes from the environment. None is "not named".
 ///
 /// # Errors
-/// `TypeError` for a name that is no setting or a value that no setting takes.
+/// `TypeError` for a name that is no setting or a value that it does not take, `ValueError` for an item of a list that
+/// has a comma in it.
 #[pyfunction]
 #[pyo3(signature = (**settings))]
 pub fn config(settings: Option<&Bound<'_, PyDict>>) -> PyResult<Config> {
     let mut overrides = Vec::new();
     for (name, value) in settings.into_iter().flat_map(|settings| settings.iter()) {
         let name: String = name.extract()?;
-        if settings::find(&name).is_none() {
+        let Some(row) = settings::find(&name) else {
             return Err(PyTypeError::new_err(format!("'{name}' is no setting of remora")));
-        }
+        };
         if !value.is_none() {
-            overrides.push((name, text(&value)?));
+            overrides.push((name, setting(row, &value)?));
         }
     }
     Ok(Config { overrides })
 }
 
-/// A value as the environment would spell it.
+/// A value as the environment would spell it, so that reading it gives the same value again.
+fn setting(row: &Row, value: &Bound<'_, PyAny>) -> PyResult<String> {
+    if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
+        let mut items = Vec::new();
+        for item in value.try_iter()? {
+            let item = text(&item?)?;
+            // There is no way to write it; the item itself may be a secret.
+            if item.contains(',') {
+                return Err(PyValueError::new_err(format!("{}: an item with a comma in it", row.name)));
+            }
+            items.push(item);
+        }
+        return Ok(items.join(","));
+    }
+    let Ok(dict) = value.cast::<PyDict>() else { return text(value) };
+    if row.kind != Kind::Map {
+        return Err(PyTypeError::new_err(format!("{} cannot be a dict", row.name)));
+    }
+    let mut out = String::new();
+    for (key, value) in dict.iter() {
+        if !out.is_empty() {
+            out.push(',');
+        }
+        encode(&text(&key)?, &mut out);
+        out.push('=');
+        encode(&text(&value)?, &mut out);
+    }
+    Ok(out)
+}
+
+/// Percent-encodes what the reader of pairs would take for something else.
+fn encode(text: &str, out: &mut String) {
+    for letter in text.chars() {
+        if matches!(letter, '%' | ',' | '=') || letter.is_whitespace() {
+            for byte in letter.encode_utf8(&mut [0; 4]).bytes() {
+                // Writing to a string cannot fail.
+                let _ = write!(out, "%{byte:02X}");
+            }
+        } else {
+            out.push(letter);
+        }
+    }
+}
+
 fn text(value: &Bound<'_, PyAny>) -> PyResult<String> {
     if value.is_instance_of::<PyBool>() {
         return Ok(if value.is_truthy()? { "true" } else { "false" }.to_owned());
     }
-    if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
-        let texts: PyResult<Vec<String>> = value.try_iter()?.map(|item| text(&item?)).collect();
-        return Ok(texts?.join(","));
-    }
-    if let Ok(dict) = value.cast::<PyDict>() {
-        let pairs: PyResult<Vec<String>> =
-            dict.iter().map(|(key, value)| Ok(format!("{}={}", text(&key)?, text(&value)?))).collect();
-        return Ok(pairs?.join(","));
-    }
-    if value.is_instance_of::<pyo3::types::PyString>()
-        || value.is_instance_of::<pyo3::types::PyInt>()
-        || value.is_instance_of::<pyo3::types::PyFloat>()
+    if value.is_instance_of::<PyString>()
+        || value.is_instance_of::<PyInt>()
+        || value.is_instance_of::<PyFloat>()
     {
         return value.str()?.extract();
     }

@@ -168,6 +168,36 @@ mod tests {
     }
 
     #[test]
+    fn what_the_settings_accept_can_be_parsed() {
+        let mut forms: Vec<String> = (0x20..=0xff_u8)
+            .map(char::from)
+            .flat_map(|c| {
+                ["c{}:1", "c{}", "{}", "c/{}x", "c?{}x", "c#{}x", "u{}p@c", "[{}]", "c:1{}"]
+                    .map(|form| format!("http://{}", form.replace("{}", &c.to_string())))
+            })
+            .collect();
+        for form in
+            ["::1:4318", "c:1:2", "a%zz", "[::1]:1", "[fe80::1%eth0]", "[zz]", "[::1]1", "[]", "b\u{fc}cher"]
+        {
+            forms.push(format!("http://{form}"));
+        }
+        for protocol in ["grpc", "http/protobuf"] {
+            for form in forms.iter().flat_map(|form| [form.as_str(), &form["http://".len()..]]) {
+                let lookup = |name: &str| match name {
+                    "OTEL_EXPORTER_OTLP_ENDPOINT" => Some(form.to_owned()),
+                    "OTEL_EXPORTER_OTLP_PROTOCOL" => Some(protocol.to_owned()),
+                    _ => None,
+                };
+                let (settings, said) = agent_core::settings::Settings::resolve(&lookup, &[]);
+                let otlp = Otlp::new(settings.otlp.protocol, settings.otlp.endpoint);
+                let parsed = Endpoint::parse(&otlp);
+                assert!(parsed.is_ok(), "{form}: {parsed:?}");
+                assert!(said.len() <= 1 && parsed.unwrap().credentials.is_none(), "{form}: {said:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_unix_socket_is_an_endpoint() {
         let endpoint = parse(Protocol::HttpProtobuf, "unix:///run/otel.sock");
         assert_eq!(endpoint.target, Target::Unix("/run/otel.sock".into()));

@@ -35,7 +35,8 @@ impl Lines {
 
     /// Whether it can be written to; leaves no empty file behind.
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        let existed = std::path::Path::new(&self.path).exists();
+        // A link that leads to nothing yet is there all the same.
+        let existed = std::fs::symlink_metadata(&self.path).is_ok();
         self.open().map_err(|error| self.failure(&error))?;
         if !existed {
             let _ = std::fs::remove_file(&self.path);
@@ -65,5 +66,27 @@ impl Lines {
                 Err(self.failure(&error))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_leaves_a_link_that_leads_to_nothing() {
+        let folder = std::env::temp_dir().join(format!("remora-link-{}", std::process::id()));
+        let (link, target) = (folder.join("spans.jsonl"), folder.join("target.jsonl"));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let result = Lines::new(&link.to_string_lossy()).check();
+        let found = std::fs::read_link(&link);
+        let plain = folder.join("plain.jsonl");
+        let checked = Lines::new(&plain.to_string_lossy()).check();
+        let left_behind = plain.exists();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(result.is_ok() && checked.is_ok());
+        assert_eq!(found.ok(), Some(target));
+        assert!(!left_behind);
     }
 }

@@ -10,10 +10,6 @@ use rustls::{ClientConfig, RootCertStore};
 use crate::config::{Otlp, Protocol};
 use crate::request::{Failure, io_text};
 
-const CA: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
-const CLIENT_CERT: &str = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE";
-const CLIENT_KEY: &str = "OTEL_EXPORTER_OTLP_CLIENT_KEY";
-
 fn wrong(variable: &str, path: &Path, why: impl std::fmt::Display) -> Failure {
     Failure::Setting(format!("{variable}: {}: {why}", path.display()))
 }
@@ -29,11 +25,12 @@ fn certificates(variable: &str, path: &Path) -> Result<Vec<CertificateDer<'stati
 }
 
 /// A CA file wins; else the system's roots; where there are none, those that we carry.
-fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, Failure> {
+fn roots(otlp: &Otlp) -> Result<RootCertStore, Failure> {
     let mut roots = RootCertStore::empty();
-    if let Some(path) = ca_file {
-        for certificate in certificates(CA, path)? {
-            roots.add(certificate).map_err(|_| wrong(CA, path, "holds no usable certificate"))?;
+    if let Some(path) = &otlp.ca_file {
+        let variable = otlp.variables.certificate;
+        for certificate in certificates(variable, path)? {
+            roots.add(certificate).map_err(|_| wrong(variable, path, "holds no usable certificate"))?;
         }
         return Ok(roots);
     }
@@ -47,25 +44,26 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, Failure> {
 
 /// The client's side of every TLS connection to `otlp`.
 pub(super) fn client(otlp: &Otlp) -> Result<Arc<ClientConfig>, Failure> {
+    let (of_cert, of_key) = (otlp.variables.client_certificate, otlp.variables.client_key);
     let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| Failure::Connect(error.to_string()))?
-        .with_root_certificates(roots(otlp.ca_file.as_deref())?);
+        .with_root_certificates(roots(otlp)?);
     let mut config = match (&otlp.client_cert, &otlp.client_key) {
         (Some(cert), Some(key)) => {
-            let chain = certificates(CLIENT_CERT, cert)?;
-            let pem = std::fs::read(key).map_err(|error| wrong(CLIENT_KEY, key, io_text(&error)))?;
+            let chain = certificates(of_cert, cert)?;
+            let pem = std::fs::read(key).map_err(|error| wrong(of_key, key, io_text(&error)))?;
             let private = PrivateKeyDer::from_pem_slice(&pem)
-                .map_err(|_| wrong(CLIENT_KEY, key, "holds no private key"))?;
+                .map_err(|_| wrong(of_key, key, "holds no private key"))?;
             builder
                 .with_client_auth_cert(chain, private)
-                .map_err(|error| wrong(CLIENT_KEY, key, format!("does not fit the certificate ({error})")))?
+                .map_err(|error| wrong(of_key, key, format!("does not fit the certificate ({error})")))?
         }
         (Some(_), None) => {
-            return Err(Failure::Setting(format!("{CLIENT_CERT} is set and {CLIENT_KEY} is not")));
+            return Err(Failure::Setting(format!("{of_cert} is set and {of_key} is not")));
         }
         (None, Some(_)) => {
-            return Err(Failure::Setting(format!("{CLIENT_KEY} is set and {CLIENT_CERT} is not")));
+            return Err(Failure::Setting(format!("{of_key} is set and {of_cert} is not")));
         }
         (None, None) => builder.with_no_client_auth(),
     };

@@ -50,7 +50,12 @@ def _activate(here):
     # type: (str) -> None
     import os
 
-    if os.environ.get("REMORA_ENABLED", "").lower() not in ("", "true"):
+    enabled = os.environ.get("REMORA_ENABLED", "").strip()
+    if enabled.lower() not in ("", "true"):
+        # `site` may read remora.pth twice, and this file after it.
+        if enabled.lower() != "false" and sys.stderr is not None and not hasattr(sys, "_remora_said"):
+            shown = repr(enabled)[1:-1][:80]
+            sys.stderr.write("remora: REMORA_ENABLED=%s is neither true nor false; using false\n" % shown)
         return
     version = "%d.%d" % sys.version_info[:2]
     package = os.path.dirname(os.path.realpath(here))
