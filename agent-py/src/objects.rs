@@ -99,14 +99,25 @@ impl Class {
     }
 }
 
-/// The length of a container of the interpreter's own; asking another one would run the application's code.
+/// The length of a tuple, a list, a dict, or of what is derived from one, as the interpreter keeps it: a `__len__` of
+/// the application's is not asked. `None` of anything else.
 #[inline]
 pub fn length(value: &Bound<'_, PyAny>) -> Option<usize> {
-    if let Ok(tuple) = value.cast_exact::<PyTuple>() {
+    if let Ok(tuple) = value.cast::<PyTuple>() {
         Some(tuple.len())
-    } else if let Ok(list) = value.cast_exact::<PyList>() {
+    } else if let Ok(list) = value.cast::<PyList>() {
         Some(list.len())
     } else {
-        value.cast_exact::<PyDict>().ok().map(|dict| dict.len())
+        value.cast::<PyDict>().ok().map(|dict| dict.len())
+    }
+}
+
+/// The first item of a tuple, a list, or of what is derived from one.
+#[inline]
+pub fn first<'py>(value: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    if let Ok(list) = value.cast::<PyList>() {
+        if list.is_empty() { None } else { quiet(value.py(), list.get_item(0)) }
+    } else {
+        value.cast::<PyTuple>().ok()?.iter_borrowed().next().map(|item| item.to_owned())
     }
 }

@@ -156,6 +156,36 @@ def check_over_mariadb(program: Run, mariadb: MariaDB, python: Python) -> None:
     assert mariadb_server.PASSWORD not in repr([span.raw for span in result.spans])
 
 
+PLAIN = """
+class Named(dict): pass
+def plain(request):
+    with connection.cursor() as cursor:
+        for parameters in ((), {}, Named()):
+            cursor.execute("select 'secret'", parameters)
+        cursor.executemany("insert into shop_item (name) values ('secret')", [()])
+        cursor.executemany("insert into shop_item (name) values ('secret')", iter([()]))
+        cursor.execute("select 'kept', %(n)s", Named(n=5))
+        cursor.executemany("insert into shop_item (name) values (concat('kept', %s))", [["a"]])
+    return query()
+url("plain", plain)
+"""
+
+
+def test_text_without_parameters_loses_its_literals_and_text_with_them_is_kept(
+    program: Run, mariadb: MariaDB
+) -> None:
+    result = program(PYMYSQL + FRESH + PLAIN + 'show(call("/plain"))\n', env=over_mariadb(mariadb))
+    assert result.shown == [[200, "1"]]
+    [server] = servers(result)
+    spans = children(result.spans, server)
+    assert "secret" not in repr([span.raw for span in spans])
+    texts = [span["db.query.text"] for span in spans if span.scope == "remora.django"]
+    insert = "insert into shop_item (name) values"
+    plain = [*["select ?"] * 3, *[f"{insert} (?)"] * 2, "select 'kept', %(n)s"]
+    start = texts.index("select ?")
+    assert texts[start : start + 7] == [*plain, f"{insert} (concat('kept', %s))"]
+
+
 @on_oldest_and_newest
 def test_over_a_driver_that_is_not_hooked_the_spans_are_django_s(
     program: Run, mariadb: MariaDB, python: Python

@@ -121,6 +121,13 @@ def test_older_releases_give_the_same_spans(pg: Run, postgresql: PostgreSQL, pyt
         ),
         ("execute(sql.SQL(', ').join([sql.SQL('select 7'), sql.Literal('secret')]))", "select ?, ?"),
         ("execute(sql.SQL('select {n}').format(n=sql.Placeholder('n')), {'n': 1})", "select %(n)s"),
+        ("execute(\"select 'secret', 5\", type('Named', (dict,), {})())", "select ?, ?"),
+        ("execute(\"select 'kept', %(n)s\", type('Named', (dict,), {})(n=5))", "select 'kept', %(n)s"),
+        ("execute(\"select 'secret', 5\", __import__('collections').deque())", "select ?, ?"),
+        ("executemany(\"select 'secret', 5\", [(), ()])", "select ?, ?"),
+        ("executemany(\"select 'secret', 5\", (() for _ in range(2)))", "select ?, ?"),
+        ("executemany(\"select 'kept', %s\", [[5], [6]])", "select 'kept', %s"),
+        ("execute(type('Query', (sql.SQL,), {})('select 5 from pg_class'))", "select ? from pg_class"),
     ],
 )
 def test_no_value_is_shown_and_text_with_parameters_is_kept(pg: Run, call: str, text: str) -> None:

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
+import pytest
 from support.otlp import find
-from support.pythons import Python, on_oldest_and_newest, on_releases
+from support.pythons import Python, on, on_oldest_and_newest, on_releases
 from support.servers import mariadb as mariadb_server
 from support.servers.mariadb import MariaDB
 from support.servers.postgresql import PostgreSQL
@@ -61,6 +62,80 @@ def check(program: Run, url: str, marker: str, python: Python, *, of: int = 7) -
     # What the application has written beside a parameter stays as it is written.
     assert "'written'" in texts[-3]
     assert "?" not in texts[-2].replace(marker, "")
+
+
+# Nothing here has a parameter: what stands in the text goes.
+PLAIN = """
+import sqlalchemy as sa
+def use(url, role):
+    engine = sa.create_engine(url)
+    table = sa.Table("literal_plain", sa.MetaData(),
+        sa.Column("id", sa.Integer), sa.Column("name", sa.String(20), server_default="secret"))
+    with engine.connect() as db:
+        table.metadata.drop_all(db)
+        for statement in role:
+            db.execute(sa.DDL(statement))
+        db.exec_driver_sql("select 'secret', 471147114")
+        db.exec_driver_sql("select 'secret', 471147114", {})
+        db.execute(sa.text("select 'secret', 471147114"))
+        table.metadata.create_all(db)
+        table.metadata.drop_all(db)
+        db.exec_driver_sql("select 'written' where 1 = %(n)s", {"n": 471147114})
+"""
+ROLE = ["create role of_literals password 'secret'", "drop role of_literals"]
+USER = ["create user 'of_literals'@'localhost' identified by 'secret'", "drop user 'of_literals'@'localhost'"]
+
+
+def check_plain(
+    program: Run, scope: str, url: str, role: list[str], python: Python | None = None, off: str = ""
+) -> None:
+    env = {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": off or None}
+    result = program(PLAIN + f'use("{url}", {role})', env=env, **({"python": python} if python else {}))
+    spans = find(result.spans, scope=scope)
+    assert not any(secret in repr([span.raw for span in spans]) for secret in ("471147114", "secret"))
+    texts = [" ".join(str(span.get("db.query.text")).split()) for span in spans]
+    assert texts.count("select ?, ?") == 3
+    [create] = [text for text in texts if text.startswith("CREATE TABLE")]
+    assert "DEFAULT ?" in create
+    assert any("of_literals" in text or "user ?@?" in text for text in texts)
+    assert texts[-1].startswith("select 'written'")
+
+
+@on_oldest_and_newest
+def test_a_text_that_is_handed_over_as_it_is_shows_no_literal_over_psycopg(
+    program: Run, postgresql: PostgreSQL, python: Python
+) -> None:
+    url = postgresql.url.replace("://", "+psycopg://")
+    check_plain(program, "remora.sqlalchemy", url, ROLE, python)
+
+
+# 3.14 is the newest that it has wheels for.
+@on("3.11", "3.14")
+def test_nor_over_psycopg2(program: Run, postgresql: PostgreSQL, python: Python) -> None:
+    url = postgresql.url.replace("://", "+psycopg2://")
+    check_plain(program, "remora.sqlalchemy", url, ROLE, python)
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_nor_where_the_span_is_the_driver_s(program: Run, postgresql: PostgreSQL, driver: str) -> None:
+    url = postgresql.url.replace("://", f"+{driver}://")
+    check_plain(program, f"remora.{driver}", url, ROLE, off="sqlalchemy")
+
+
+@on_releases("old", "middle")
+def test_nor_with_older_releases_over_postgresql(
+    program: Run, postgresql: PostgreSQL, python: Python
+) -> None:
+    url = postgresql.url.replace("://", "+psycopg2://")
+    check_plain(program, "remora.sqlalchemy", url, ROLE, python)
+
+
+def test_nor_is_it_shown_over_mariadb(program: Run, mariadb: MariaDB) -> None:
+    url = (
+        f"mysql+pymysql://{mariadb_server.USER}:{mariadb_server.PASSWORD}"
+        f"@127.0.0.1:{mariadb.port}/{mariadb_server.DATABASE}"
+    )
+    check_plain(program, "remora.sqlalchemy", url, USER)
 
 
 @on_oldest_and_newest

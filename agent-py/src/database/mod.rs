@@ -16,6 +16,7 @@ use pyo3::types::{PyAny, PyString};
 use crate::current::Span;
 use crate::exception;
 use crate::ffi::quiet;
+use crate::objects::{first, length};
 use crate::old_names;
 
 /// The layer of a driver. A library above it has a higher number; then the driver makes no span.
@@ -43,6 +44,19 @@ struct Seen {
     dialect: Dialect,
     parameterised: bool,
     fragment: Arc<Fragment>,
+}
+
+/// Whether a statement has values beside its text. Of what is not derived from a tuple, a list or a dict nobody knows:
+/// then it counts as none, and the text is sanitised.
+#[inline]
+pub fn has_values(parameters: &Bound<'_, PyAny>) -> bool {
+    length(parameters) > Some(0)
+}
+
+/// As [`has_values`], of the rows of an `executemany`, by the first one.
+#[inline]
+pub fn rows_have_values(rows: &Bound<'_, PyAny>) -> bool {
+    first(rows).is_some_and(|row| has_values(&row))
 }
 
 /// Sets name, `db.query.summary` and `db.query.text` from a statement. Text without parameters is sanitised; text with

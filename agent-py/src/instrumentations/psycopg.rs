@@ -116,11 +116,14 @@ impl<'a, 'py> Parameters<'a, 'py> {
             Kind::Many => (intern!(py, "query"), intern!(py, "params_seq")),
             Kind::One | Kind::Stream => (intern!(py, "query"), intern!(py, "params")),
         };
-        let parameters = call.argument(2, parameters).filter(|parameters| !parameters.is_none());
+        let parameters = call.argument(2, parameters);
         let size = parameters.as_ref().and_then(|parameters| length(parameters));
         Self {
             query: call.argument(1, query),
-            parameterised: kind == Kind::Many || parameters.is_some() && size != Some(0),
+            parameterised: match kind {
+                Kind::Many => parameters.is_some_and(|rows| database::rows_have_values(&rows)),
+                _ => size > Some(0),
+            },
             batch: size.filter(|size| kind == Kind::Many && *size != 1),
         }
     }

@@ -46,8 +46,8 @@ static SPEC: SpanSpec = SpanSpec { name: "postgresql", kind: SpanKind::Client, s
 fn execute(call: &mut Call<'_>) -> HookResult {
     run(call, |call, span| {
         let py = call.py();
-        let parameters = call.argument(2, intern!(py, "vars")).filter(|parameters| !parameters.is_none());
-        let parameterised = parameters.is_some_and(|parameters| length(&parameters) != Some(0));
+        let parameters = call.argument(2, intern!(py, "vars"));
+        let parameterised = parameters.is_some_and(|parameters| database::has_values(&parameters));
         set_query(span, call.argument(1, intern!(py, "query")), parameterised);
     })
 }
@@ -55,8 +55,9 @@ fn execute(call: &mut Call<'_>) -> HookResult {
 fn executemany(call: &mut Call<'_>) -> HookResult {
     run(call, |call, span| {
         let py = call.py();
-        set_query(span, call.argument(1, intern!(py, "query")), true);
         let rows = call.argument(2, intern!(py, "vars_list"));
+        let parameterised = rows.as_ref().is_some_and(|rows| database::rows_have_values(rows));
+        set_query(span, call.argument(1, intern!(py, "query")), parameterised);
         if let Some(size) = rows.and_then(|rows| length(&rows)).filter(|size| *size != 1) {
             span.with(|span| span.int(&semconv::DB_OPERATION_BATCH_SIZE, size as i64));
         }

@@ -232,10 +232,8 @@ fn describe(call: &Call<'_>, span: &Span<'_>, kind: Kind) {
     let sql = call.argument(2, intern!(py, "statement"));
     if let Some(Ok(sql)) = sql.as_ref().map(|sql| sql.cast::<PyString>()) {
         let parameterised = match kind {
-            Kind::Many => true,
-            Kind::One => {
-                parameters.as_ref().is_some_and(|parameters| !parameters.is_none()) && size != Some(0)
-            }
+            Kind::Many => parameters.is_some_and(|rows| database::rows_have_values(&rows)),
+            Kind::One => size > Some(0),
             Kind::NoParameters => false,
         };
         let parameterised = parameterised && !has_literals(context.as_deref());

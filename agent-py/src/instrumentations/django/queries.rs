@@ -111,10 +111,13 @@ fn describe(call: &Call<'_>, span: &Span<'_>, database: &Bound<'_, PyAny>, many:
         span.with(|span| span.append(&known.fragment));
     }
     let parameters = call.argument(2, if many { intern!(py, "param_list") } else { intern!(py, "params") });
-    let parameters = parameters.filter(|parameters| !parameters.is_none());
     let size = parameters.as_ref().and_then(|parameters| length(parameters));
     if let Some(Ok(sql)) = call.argument(1, intern!(py, "sql")).as_ref().map(|sql| sql.cast::<PyString>()) {
-        let parameterised = many || parameters.is_some() && size != Some(0);
+        let parameterised = if many {
+            parameters.is_some_and(|rows| database::rows_have_values(&rows))
+        } else {
+            size > Some(0)
+        };
         database::set_statement(span, &sql, dialect, parameterised);
     }
     if let Some(size) = size.filter(|size| many && *size != 1) {
