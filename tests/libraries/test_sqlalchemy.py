@@ -359,6 +359,32 @@ with engine.connect() as db: db.execute(sa.text("select 5"))
     assert {key: span.get(key) for key in expected} == expected
 
 
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_what_the_url_says_the_driver_does_not_say_again(
+    program: Run, postgresql: PostgreSQL, driver: str
+) -> None:
+    server, folder = f"port={postgresql.port}", postgresql.folder
+    urls = [
+        f"postgresql+{driver}:///postgres?host=127.0.0.1&{server}&user=postgres",
+        f"postgresql+{driver}://postgres@/postgres?host={folder}&{server}",
+        f"postgresql+{driver}://postgres@127.0.0.1:{postgresql.port}",
+        f"postgresql+{driver}://?host=127.0.0.1&{server}&user=postgres",
+    ]
+    code = f"""
+import sqlalchemy as sa
+for url in {urls}:
+    with sa.create_engine(url).connect() as db: db.execute(sa.text("select 5"))
+"""
+    spans = calls(program(code, env={"OTEL_SEMCONV_STABILITY_OPT_IN": "database/dup"}))
+    spans = [span for span in spans if span["db.query.text"] == "select ?"]
+    assert len(spans) == 4
+    for span in spans:
+        keys = [attribute["key"] for attribute in span.raw["attributes"]]
+        assert len(keys) == len(set(keys))
+        assert (span["db.namespace"], span["db.name"]) == ("postgres", "postgres")
+    assert [span["server.address"] for span in spans] == ["127.0.0.1", str(folder)] + ["127.0.0.1"] * 2
+
+
 def test_engines_are_not_kept_alive_and_not_confused(program: Run, tmp_path: object) -> None:
     code = f"""
 import gc, weakref

@@ -33,6 +33,8 @@ pub struct Note {
     pub rootless: AtomicBool,
     /// Whether the server's name is set, which an inner layer may know better.
     pub addressed: AtomicBool,
+    /// Whether a database's name is set, or is known to have none.
+    pub named: AtomicBool,
     /// Whether the peer's address is set.
     pub peered: AtomicBool,
     /// Whether a server's hook made it, so that a framework's may take it over.
@@ -61,6 +63,7 @@ impl Note {
             mounted: AtomicBool::new(false),
             rootless: AtomicBool::new(false),
             addressed: AtomicBool::new(false),
+            named: AtomicBool::new(false),
             peered: AtomicBool::new(false),
             bare: AtomicBool::new(false),
             pending: AtomicBool::new(false),

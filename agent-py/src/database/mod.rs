@@ -217,16 +217,26 @@ impl Place<'_> {
 
     /// Sets them.
     pub fn describe(&self, span: &mut ActiveSpan) {
-        let old_names = old_names::database();
+        self.describe_namespace(span);
+        self.describe_server(span);
+    }
+
+    /// Sets the database's name.
+    pub fn describe_namespace(&self, span: &mut ActiveSpan) {
         if !self.namespace.is_empty() {
             span.str(&semconv::DB_NAMESPACE, self.namespace);
-            if old_names {
+            if old_names::database() {
                 span.str(&old_names::DB_NAME, self.namespace);
             }
         }
+    }
+
+    /// Sets the server.
+    pub fn describe_server(&self, span: &mut ActiveSpan) {
         if self.address.is_empty() {
             return;
         }
+        let old_names = old_names::database();
         span.str(&semconv::SERVER_ADDRESS, self.address);
         if old_names {
             span.str(&old_names::NET_PEER_NAME, self.address);

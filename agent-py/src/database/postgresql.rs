@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use agent_core::fragment::Fragment;
 use agent_core::semconv;
@@ -12,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes, PyString};
 
 use super::{Place, composed};
+use crate::current::Span;
 use crate::ffi::quiet;
 use crate::objects::{attribute, text};
 use crate::old_names;
@@ -23,8 +25,10 @@ const DEFAULT_PORT: u16 = 5432;
 pub struct Connection {
     /// All of it.
     pub whole: Fragment,
-    /// Namespace and server.
-    pub place: Fragment,
+    /// Its database.
+    pub namespace: Fragment,
+    /// Its server.
+    pub server: Fragment,
     /// `network.peer.*`; empty for a socket of the machine, and where the driver does not say it.
     pub peer: Fragment,
     /// Whether it goes over a socket of the machine.
@@ -40,6 +44,28 @@ pub fn with_connection<R>(
     work: impl FnOnce(&Arc<Connection>) -> R,
 ) -> Option<R> {
     CONNECTIONS.with(connection, || read(connection), work)
+}
+
+impl Connection {
+    /// Adds to the span of a layer above where the database is, as far as that layer does not know it.
+    #[inline]
+    pub fn add_place(&self, outer: &Span<'_>) {
+        let note = outer.note();
+        if !note.named.load(Ordering::Relaxed) || !note.addressed.load(Ordering::Relaxed) {
+            self.add_missing(outer);
+        }
+    }
+
+    #[cold]
+    fn add_missing(&self, outer: &Span<'_>) {
+        let note = outer.note();
+        if !note.named.swap(true, Ordering::Relaxed) {
+            outer.with(|span| span.append(&self.namespace));
+        }
+        if !note.addressed.swap(true, Ordering::Relaxed) {
+            outer.with(|span| span.append(&self.server));
+        }
+    }
 }
 
 #[cold]
@@ -72,7 +98,8 @@ fn read(connection: &Bound<'_, PyAny>) -> Option<Arc<Connection>> {
             place.describe(span);
             describe_peer(span);
         }),
-        place: Fragment::new(|span| place.describe(span)),
+        namespace: Fragment::new(|span| place.describe_namespace(span)),
+        server: Fragment::new(|span| place.describe_server(span)),
         peer: Fragment::new(describe_peer),
         is_socket,
     }))

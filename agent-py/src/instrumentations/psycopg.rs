@@ -173,13 +173,10 @@ fn enrich(call: &Call<'_>, outer: &Span<'_>) {
         return;
     }
     let Some(known) = with_known(call, Arc::clone) else { return };
-    let note = outer.note();
-    if !note.peered.swap(true, Ordering::Relaxed) {
+    if !outer.note().peered.swap(true, Ordering::Relaxed) {
         outer.with(|span| span.append(&known.peer));
     }
-    if !note.addressed.swap(true, Ordering::Relaxed) {
-        outer.with(|span| span.append(&known.place));
-    }
+    known.add_place(outer);
 }
 
 fn execute(call: &mut Call<'_>) -> HookResult {

@@ -160,11 +160,8 @@ fn enrich(call: &Call<'_>, outer: &Span<'_>) {
     }
     let Some(connection) = connection(call) else { return };
     let Some(known) = postgresql::with_connection(&connection, Arc::<Connection>::clone) else { return };
-    let note = outer.note();
-    if !note.peered.swap(true, Ordering::Relaxed) && !known.is_socket {
+    if !outer.note().peered.swap(true, Ordering::Relaxed) && !known.is_socket {
         set_peer(outer, &connection);
     }
-    if !note.addressed.swap(true, Ordering::Relaxed) {
-        outer.with(|span| span.append(&known.place));
-    }
+    known.add_place(outer);
 }

@@ -106,6 +106,8 @@ struct Known {
     dialect: Dialect,
     /// Whether the engine's URL says where the database is.
     addressed: bool,
+    /// Whether it says which one it is.
+    named: bool,
 }
 
 static ENGINES: Remembered<Arc<Known>> = Remembered::new();
@@ -119,10 +121,10 @@ fn read(dialect: &Bound<'_, PyAny>, context: Option<Bound<'_, PyAny>>) -> Option
         "mysql" if is_mariadb(dialect) => "mariadb",
         other => other,
     };
-    let url = context
+    let engine = context
         .and_then(|context| attribute(&context, intern!(py, "root_connection")))
-        .and_then(|connection| attribute(&connection, intern!(py, "engine")))
-        .and_then(|engine| attribute(&engine, intern!(py, "url")))?;
+        .and_then(|connection| attribute(&connection, intern!(py, "engine")))?;
+    let url = attribute(&engine, intern!(py, "url"))?;
     let namespace = attribute(&url, intern!(py, "database"));
     let namespace = match text(&namespace).unwrap_or_default() {
         file if system == "sqlite" => sqlite3::namespace(file),
@@ -139,7 +141,18 @@ fn read(dialect: &Bound<'_, PyAny>, context: Option<Bound<'_, PyAny>>) -> Option
     };
     let fragment = place.fragment(system);
     let addressed = !place.address.is_empty() || system == "sqlite";
-    Some(Arc::new(Known { fragment, dialect: Dialect::from_name(system), addressed }))
+    // Of a database in memory there is nothing to ask the driver for.
+    let named = !place.namespace.is_empty() || system == "sqlite" && is_opened_by_url(&engine);
+    Some(Arc::new(Known { fragment, dialect: Dialect::from_name(system), addressed, named }))
+}
+
+/// Whether SQLAlchemy opens an engine's connections, not a `creator` or a pool of the application's.
+fn is_opened_by_url(engine: &Bound<'_, PyAny>) -> bool {
+    let py = engine.py();
+    let name = attribute(engine, intern!(py, "pool"))
+        .and_then(|pool| attribute(&pool, intern!(py, "_creator")))
+        .and_then(|creator| attribute(&creator, intern!(py, "__qualname__")));
+    text(&name) == Some("create_engine.<locals>.connect")
 }
 
 /// What answers at a `mysql://` says so when it is first connected to.
@@ -225,9 +238,8 @@ fn describe(call: &Call<'_>, span: &Span<'_>, kind: Kind) {
     if let Some(known) = &known {
         dialect = known.dialect;
         span.with(|span| span.append(&known.fragment));
-        if known.addressed {
-            span.note().addressed.store(true, Ordering::Relaxed);
-        }
+        span.note().addressed.store(known.addressed, Ordering::Relaxed);
+        span.note().named.store(known.named, Ordering::Relaxed);
     }
     let sql = call.argument(2, intern!(py, "statement"));
     if let Some(Ok(sql)) = sql.as_ref().map(|sql| sql.cast::<PyString>()) {
