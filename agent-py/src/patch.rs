@@ -170,6 +170,16 @@ fn set_in_type<'py>(
 ) -> PyResult<()> {
     let py = class.py();
     let of: *mut py_ffi::PyTypeObject = class.as_ptr().cast();
+    // A special method is called by its slot, which stays as it is where only the dictionary changes.
+    // SAFETY: attached; `class` is a ready type.
+    let is_heap_type = unsafe { py_ffi::PyType_HasFeature(of, py_ffi::Py_TPFLAGS_HEAPTYPE) } != 0;
+    if is_heap_type && name.to_cow()?.starts_with("__") {
+        // SAFETY: attached; a ready heap type, a `str` and a live object. What is replaced, a `Site` holds.
+        if unsafe { ffi::set_in_immutable(of, name.as_ptr(), value.as_ptr()) } < 0 {
+            return Err(PyErr::fetch(py));
+        }
+        return Ok(());
+    }
     // SAFETY: attached; `class` is a ready type and its dictionary a live dict, which is told of the change before
     // anything else can run.
     unsafe {

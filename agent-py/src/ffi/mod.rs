@@ -78,6 +78,41 @@ pub unsafe fn type_dict(of: *mut PyTypeObject) -> *mut PyObject {
     }
 }
 
+/// Sets an attribute of a heap type that refuses `setattr`, and the slots that go with a special method. As
+/// `PyObject_SetAttr`: negative, with an exception, where that fails.
+///
+/// # Safety
+/// `of` is a ready heap type, `name` a `str`, `value` alive, and the GIL is held.
+pub unsafe fn set_in_immutable(
+    of: *mut PyTypeObject,
+    name: *mut PyObject,
+    value: *mut PyObject,
+) -> std::ffi::c_int {
+    // SAFETY: by this function's contract. The flag is all that keeps `type`'s own setter from a heap type; it is down
+    // for this one call, in which nothing of the application runs: what was there before, the caller keeps alive.
+    unsafe {
+        let flags = &raw mut (*of).tp_flags;
+        #[cfg(not(Py_GIL_DISABLED))]
+        let before = {
+            let before = *flags;
+            *flags = before & !ffi::Py_TPFLAGS_IMMUTABLETYPE;
+            before
+        };
+        #[cfg(Py_GIL_DISABLED)]
+        let before = (*flags).fetch_and(!ffi::Py_TPFLAGS_IMMUTABLETYPE, std::sync::atomic::Ordering::Relaxed);
+        // A metaclass has no say: it might be the application's.
+        let set = ffi::PyType_Type.tp_setattro.unwrap_or(ffi::PyObject_SetAttr);
+        let result = set(of.cast(), name, value);
+        #[cfg(not(Py_GIL_DISABLED))]
+        {
+            *flags |= before & ffi::Py_TPFLAGS_IMMUTABLETYPE;
+        }
+        #[cfg(Py_GIL_DISABLED)]
+        (*flags).fetch_or(before & ffi::Py_TPFLAGS_IMMUTABLETYPE, std::sync::atomic::Ordering::Relaxed);
+        result
+    }
+}
+
 /// What a context variable holds, or its default. `None` where it holds nothing or is none.
 pub fn variable_value<'py>(variable: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     let mut value = std::ptr::null_mut();

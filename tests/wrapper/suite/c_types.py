@@ -137,3 +137,48 @@ def test_errors_of_the_c_method_are_its_own():
     finally:
         connection.close()
         handle.remove()
+
+
+def test_a_special_method_is_reached_by_its_slot_too():
+    class Before(sqlite3.Connection):
+        pass
+
+    class Mine(sqlite3.Connection):
+        def __init__(self, path):
+            super().__init__(path)
+
+    seen = []
+
+    def wrapper(wrapped, instance, args, kwargs):
+        seen.append((type(instance), args, kwargs))
+        return wrapped(*args, **kwargs)
+
+    original = sqlite3.Connection.__dict__["__init__"]
+    handle = patch("sqlite3", "Connection.__init__", wrapper)
+    try:
+        for make in (sqlite3.connect, sqlite3.Connection, Before, Mine):
+            make(":memory:").close()
+        sqlite3.Connection(database=":memory:").close()
+        for args, options in (((), {}), ((5,), {}), ((":memory:",), {"timeout": "wrong"})):
+            try:
+                sqlite3.Connection(*args, **options)
+            except TypeError:
+                continue
+            raise AssertionError
+    finally:
+        handle.remove()
+    assert [one for one, _, _ in seen[:5]] == [
+        sqlite3.Connection, sqlite3.Connection, Before, Mine, sqlite3.Connection,
+    ]  # fmt: skip
+    assert seen[4][1:] == ((), {"database": ":memory:"})
+    assert len(seen) == 8
+    assert sqlite3.Connection.__dict__["__init__"] is original
+    for make in (sqlite3.connect, sqlite3.Connection, Before, Mine):
+        make(":memory:").close()
+    assert len(seen) == 8
+    # The type refuses as before.
+    try:
+        sqlite3.Connection.__init__ = original
+    except TypeError:
+        return
+    raise AssertionError
