@@ -242,10 +242,9 @@ SQLITE3 = Library(
     "sqlite3",
     "connect",
     'show(connect(":memory:").execute("select 200").fetchone()[0])',
-    tuple(
-        f"sqlite3:{owner}.{name}"
-        for owner in ("Cursor", "Connection")
-        for name in ("execute", "executemany", "executescript")
+    (
+        *(f"sqlite3:Cursor.{name}" for name in ("execute", "executemany", "executescript")),
+        *(f"sqlite3:Connection.{name}" for name in ("__init__", "execute", "executemany")),
     ),
 )
 STARLETTE = Library(

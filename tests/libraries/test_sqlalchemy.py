@@ -385,6 +385,23 @@ for url in {urls}:
     assert [span["server.address"] for span in spans] == ["127.0.0.1", str(folder)] + ["127.0.0.1"] * 2
 
 
+def test_where_the_url_names_no_file_sqlite3_does(program: Run, tmp_path: object) -> None:
+    code = f"""
+import itertools, sqlite3
+import sqlalchemy as sa
+paths = itertools.cycle(["{tmp_path}/one.db", "{tmp_path}/two.db", ":memory:"])
+many = sa.create_engine(
+    "sqlite://", creator=lambda: sqlite3.connect(next(paths)), poolclass=sa.pool.NullPool)
+pool = sa.pool.StaticPool(lambda: sqlite3.connect("{tmp_path}/pool.db"))
+for engine in (many, many, many, sa.create_engine("sqlite://", pool=pool), sa.create_engine("sqlite://")):
+    with engine.connect() as db:
+        for _ in range(2): db.execute(sa.text("select 1"))
+"""
+    spans = calls(program(code))
+    names = ["one.db", "two.db", None, "pool.db", None]
+    assert [span.get("db.namespace") for span in spans] == [name for name in names for _ in range(2)]
+
+
 def test_engines_are_not_kept_alive_and_not_confused(program: Run, tmp_path: object) -> None:
     code = f"""
 import gc, weakref

@@ -71,6 +71,51 @@ def test_text_without_parameters_loses_its_literals_and_text_with_them_is_kept(
     assert span["db.query.text"] == text
 
 
+# Parameters of many kinds; `Pair` and `Named` are derived from the interpreter's own containers.
+CONTAINERS = MEMORY + (
+    "import collections\n"
+    'db.execute("create table t (n, m)")\n'
+    "class Named(dict): pass\n"
+    'Pair = collections.namedtuple("Pair", "n m", defaults=(1, 2))\n'
+    'Nothing = collections.namedtuple("Nothing", "")\n'
+)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "db.execute(\"select 'secret', 5\", {})",
+        "db.execute(\"select 'secret', 5\", Named())",
+        "db.execute(\"select 'secret', 5\", Nothing())",
+        "db.execute(\"select 'secret', 5\", collections.UserList())",
+        "db.execute(\"select 'secret', 5\", collections.deque())",
+        "db.executemany(\"insert into t values ('secret', 5)\", [(), ()])",
+        "db.executemany(\"insert into t values ('secret', 5)\", ())",
+        "db.executemany(\"insert into t values ('secret', 5)\", iter([(), ()]))",
+        "db.cursor().executemany(\"insert into t values ('secret', 5)\", [{}])",
+    ],
+)
+def test_what_is_not_known_to_hold_parameters_counts_as_none(program: Run, call: str) -> None:
+    span = calls(program(CONTAINERS + call))[-1]
+    assert span["db.query.text"].count("?") == 2
+    assert "secret" not in repr(span.raw)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "db.execute(\"select 'kept', ?, ?\", Pair())",
+        "db.execute(\"select 'kept', :n\", Named(n=5))",
+        "db.executemany(\"insert into t values ('kept', ?)\", [(1,), (2,)])",
+        "db.executemany(\"insert into t values ('kept', ?)\", ([1],))",
+        "db.executemany(\"insert into t values ('kept', :n)\", [Named(n=5)])",
+    ],
+)
+def test_text_with_parameters_in_a_derived_container_is_kept(program: Run, call: str) -> None:
+    span = calls(program(CONTAINERS + call))[-1]
+    assert "'kept'" in span["db.query.text"]
+
+
 @pytest.mark.parametrize(
     ("rows", "size"),
     [("[]", 0), ("[(1,)]", None), ("((1,), (2,))", 2), ("iter([(1,), (2,)])", None)],
@@ -110,6 +155,103 @@ def test_the_file_s_name_is_the_namespace(
         db.cursor().execute("select 1")
     """
     assert [span.get("db.namespace") for span in calls(program(code))] == [namespace] * 2
+
+
+@on_every_python
+def test_a_connection_made_by_its_class_has_the_namespace_of_its_own_file(
+    program: Run, tmp_path: object, python: Python
+) -> None:
+    code = f"""
+        import os, sqlite3
+        os.chdir({str(tmp_path)!r})
+        class Before(sqlite3.Connection): pass
+        class Fixed(sqlite3.Connection):
+            def __init__(self, *args, **options): super().__init__("fixed.db")
+        addresses = set()
+        def use(make, path):
+            db = make(path)
+            addresses.add(id(db))
+            db.execute("select 1")
+            db.cursor().execute("select 1")
+            if path != "left.db": db.close()
+        for make in (sqlite3.connect, sqlite3.Connection, Before, Fixed):
+            for path in ("a.db", "left.db", ":memory:"):
+                use(make, path)
+        use(lambda path: sqlite3.connect(path, factory=Fixed), "a.db")
+        use(lambda path: sqlite3.Connection(database=path), "b.db")
+        try: sqlite3.Connection("no/such/folder.db")
+        except sqlite3.OperationalError as error: show(str(error))
+        again = sqlite3.connect("a.db")
+        again.__init__("b.db")
+        again.execute("select 1")
+        show(sqlite3.Connection.__init__.__name__, type(sqlite3.Connection.__init__).__name__)
+        show(len(addresses) < 10)
+    """
+    result = program(code, python=python)
+    assert result.shown[-1] is True
+    bare = program(code, python=python, env={"REMORA_ENABLED": "false"})
+    assert result.shown[0] == bare.shown[0]
+    names = ["a.db", "left.db", None] * 3 + ["fixed.db"] * 4 + ["b.db"]
+    found = [span.get("db.namespace") for span in calls(result)]
+    assert found == [name for name in names for _ in range(2)] + ["b.db"]
+
+
+def test_a_path_of_the_application_s_is_asked_once(program: Run, tmp_path: object) -> None:
+    code = f"""
+        import os, pathlib, sqlite3
+        os.chdir({str(tmp_path)!r})
+        asked = []
+        class Fresh:
+            def __fspath__(self):
+                asked.append(self)
+                return f"{{len(asked)}}.db"
+        class Mine(type(pathlib.Path())):
+            def __fspath__(self):
+                asked.append(self)
+                return f"{{len(asked)}}.db"
+        for path in (Fresh(), Mine("x.db"), pathlib.Path("plain.db"), pathlib.PurePath("pure.db")):
+            db = sqlite3.connect(path)
+            show(os.path.basename(db.execute("pragma database_list").fetchone()[2]), len(asked))
+    """
+    result = program(code)
+    assert result.shown == [["1.db", 1], ["2.db", 2], ["plain.db", 2], ["pure.db", 2]]
+    assert [span.get("db.namespace") for span in calls(result)] == [None, None, "plain.db", "pure.db"]
+
+
+def test_a_cancelled_call_is_no_error(program: Run) -> None:
+    code = MEMORY + (
+        "import asyncio\n"
+        'db.execute("create table t (n)")\n'
+        "def rows(error):\n"
+        "    yield (1,)\n"
+        "    raise error\n"
+        "for error in (KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit(), ValueError()):\n"
+        "    try:\n"
+        '        db.executemany("insert into t values (?)", rows(error))\n'
+        "    except BaseException as raised:\n"
+        "        show(raised is error)\n"
+    )
+    result = program(code)
+    assert result.shown == [True] * 4
+    ends = [(span.status, span.get("error.type")) for span in calls(result)[1:]]
+    assert ends == [("unset", None)] * 3 + [("error", "ValueError")]
+
+
+@on_every_python
+def test_statements_of_a_function_in_sql_have_spans_by_every_way(program: Run, python: Python) -> None:
+    code = MEMORY + (
+        'other = sqlite3.connect(":memory:")\n'
+        'db.create_function("f", 0, lambda: other.execute("select 5 as inner_one").fetchone()[0])\n'
+        'show(db.execute("select f()").fetchall())\n'
+        'show(db.cursor().execute("select f()").fetchall())\n'
+        'db.executescript("select f()")\n'
+        'db.cursor().executescript("select f()")\n'
+    )
+    result = program(code, python=python)
+    assert result.shown == [[[5]], [[5]]]
+    texts = sorted(span["db.query.text"] for span in calls(result))
+    assert texts == ["select ? as inner_one"] * 4 + ["select f()"] * 4
+    assert {span.parent_id for span in calls(result)} == {None}
 
 
 @on_every_python

@@ -156,9 +156,13 @@ fn describe(span: &mut ActiveSpan, analysis: &Analysis, shown: &str) {
     }
 }
 
-/// Sets status, `error.type` and, from the named attribute of the exception, `db.response.status_code`.
+/// Sets status, `error.type` and, from the named attribute of the exception, `db.response.status_code`. A call that was
+/// cancelled has not failed.
 #[cold]
 pub fn set_error(span: &Span<'_>, error: &Bound<'_, PyAny>, code: &Bound<'_, PyString>) {
+    if exception::is_cancellation(error) {
+        return;
+    }
     let type_name = exception::type_name(error);
     let py = error.py();
     let code = quiet(py, error.getattr_opt(code)).flatten();
