@@ -35,12 +35,19 @@ const CONVENTION: &[Case] = &[
         "SELECT SELECT orders customers",
     ),
     (
-        &[G, P, S],
+        &[S],
         "SELECT *\nFROM \"song list\",\n 'artists'",
         "SELECT *\nFROM \"song list\",\n ?",
         "SELECT \"song list\" 'artists'",
     ),
-    (&[M], "SELECT * FROM \"song list\", 'artists'", "SELECT * FROM ?, ?", "SELECT \"song list\" 'artists'"),
+    // Elsewhere a text is no table.
+    (
+        &[G, P],
+        "SELECT *\nFROM \"song list\",\n 'artists'",
+        "SELECT *\nFROM \"song list\",\n ?",
+        "SELECT \"song list\"",
+    ),
+    (&[M, B], "SELECT * FROM \"song list\", 'artists'", "SELECT * FROM ?, ?", "SELECT"),
     (ALL, "{call some_stored_procedure}", SAME, "call some_stored_procedure"),
     (ALL, "EXECUTE some_stored_procedure", SAME, "EXECUTE some_stored_procedure"),
     (ALL, "SELECT * FROM t WHERE a IN (1, 2, 3, 4)", "SELECT * FROM t WHERE a IN (?)", "SELECT t"),
@@ -420,6 +427,37 @@ const BARE: &[Case] = &[
     (&[G], "SELECT exec, a FROM t WHERE exec = b AND c = d", SAME, "SELECT t"),
     (&[G], "GRANT EXECUTE ON p TO bob", SAME, "GRANT"),
     (&[G], "EXECUTE PROCEDURE p(a, b)", SAME, "EXECUTE p"),
+];
+
+/// Words that are keywords in one place and not in another.
+const PLACES: &[Case] = &[
+    (&[M], "SELECT STRAIGHT_JOIN 'x'", "SELECT STRAIGHT_JOIN ?", "SELECT"),
+    (&[M], "SELECT STRAIGHT_JOIN a.x FROM a JOIN b STRAIGHT_JOIN c", SAME, "SELECT a b c"),
+    (&[M], "UPDATE a STRAIGHT_JOIN b SET a.x = b.x", SAME, "UPDATE a b"),
+    (
+        &[M],
+        "SELECT a FROM t USE INDEX FOR JOIN (i1), u IGNORE KEY FOR ORDER BY (i2), v",
+        SAME,
+        "SELECT t u v",
+    ),
+    (ALL, "SELECT t.from, t.join FROM t", SAME, "SELECT t"),
+    (
+        &[G],
+        "INSERT ALL INTO a VALUES (1) INTO b (c) VALUES (2) SELECT * FROM d",
+        "INSERT ALL INTO a VALUES (?) INTO b (c) VALUES (?) SELECT * FROM d",
+        "INSERT a b SELECT d",
+    ),
+    (
+        &[G],
+        "INSERT FIRST WHEN x > 5 THEN INTO a ELSE INTO b SELECT x FROM d",
+        "INSERT FIRST WHEN x > ? THEN INTO a ELSE INTO b SELECT x FROM d",
+        "INSERT a b SELECT d",
+    ),
+    (&[G, P, M, B], "SELECT * FROM 'x'", "SELECT * FROM ?", "SELECT"),
+    (&[G, P, M, B], "SELECT * FROM t.'x' JOIN 'y', 'z'", "SELECT * FROM t.? JOIN ?, ?", "SELECT t"),
+    (&[G, P, M, B], "INSERT INTO 'x' VALUES (1)", "INSERT INTO ? VALUES (?)", "INSERT"),
+    (&[G, P, M, B], "DROP TABLE 'x', 'y'", "DROP TABLE ?, ?", "DROP TABLE"),
+    (&[S], "SELECT * FROM 'x' JOIN 'a secret'", "SELECT * FROM ? JOIN ?", "SELECT 'x'"),
 ];
 
 const PARAMETERS: &[Case] = &[
@@ -810,6 +848,11 @@ fn what_two_systems_read_differently_shows_nothing_behind_it() {
 #[test]
 fn values_without_quotes_become_placeholders() {
     check(BARE);
+}
+
+#[test]
+fn keywords_count_where_they_are_some() {
+    check(PLACES);
 }
 
 #[test]

@@ -48,6 +48,11 @@ impl Dialect {
         !matches!(self, Self::MySql | Self::Sqlite)
     }
 
+    /// `FROM 'name'` is a table.
+    pub(super) const fn tables_may_be_texts(self) -> bool {
+        matches!(self, Self::Sqlite)
+    }
+
     /// `"…"` is an identifier that becomes a string where no such column exists (SQLite, section 8 of its
     /// "quirks"), or a string in some of the systems behind `Generic`.
     pub(super) const fn double_quotes_may_be_strings(self) -> bool {
