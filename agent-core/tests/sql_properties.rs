@@ -6,7 +6,8 @@
 use agent_core::sql::{Dialect, MAX_SUMMARY_CHARS, analyze, analyze_limited};
 use proptest::prelude::*;
 
-const DIALECTS: [Dialect; 4] = [Dialect::Generic, Dialect::PostgreSql, Dialect::MySql, Dialect::Sqlite];
+const DIALECTS: [Dialect; 5] =
+    [Dialect::Generic, Dialect::PostgreSql, Dialect::MySql, Dialect::Sqlite, Dialect::GoogleSql];
 /// In no keyword, and of letters and digits, so that it could pass for a name.
 const MARKER: &str = "zq9zq";
 
@@ -31,6 +32,15 @@ fn soup() -> impl Strategy<Value = String> {
             "/*",
             "*/",
             "/*!50001",
+            "/*M!",
+            "//",
+            "\r",
+            "]]",
+            "[a",
+            "\"\"\"",
+            "\"a\"",
+            "'\\\\'",
+            "£1",
             "#",
             "\n",
             " ",
@@ -100,6 +110,22 @@ fn soup() -> impl Strategy<Value = String> {
             "EXPLAIN",
             "TRIGGER",
             "*",
+            "BETWEEN",
+            "AND",
+            "WHERE",
+            "ON",
+            "NOT",
+            "PRAGMA",
+            "ATTACH",
+            "KEY",
+            "USER",
+            "EXEC",
+            "p",
+            "ALL",
+            "STRAIGHT_JOIN",
+            "FOR",
+            "INDEX",
+            "f(",
         ])
         .prop_map(str::to_owned),
         "[ -~]{0,4}",
@@ -136,6 +162,15 @@ fn literal(dialect: Dialect) -> BoxedStrategy<String> {
             all.push(text.prop_map(|text| format!("$${text}' $$")).boxed());
         }
         Dialect::Sqlite => all.push(text.prop_map(|text| format!("'{text}\\'")).boxed()),
+        Dialect::GoogleSql => {
+            let text = text.prop_map(|text| text.replace('\'', ""));
+            all = vec![
+                text.clone().prop_map(|text| format!("'\\'{text}\\\\'")).boxed(),
+                text.clone().prop_map(|text| format!("\"it's \\\" {text}\"")).boxed(),
+                text.clone().prop_map(|text| format!("'''it's {text}'''")).boxed(),
+                text.prop_map(|text| format!("r\"\"\"it's \"{text}\"\"\"")).boxed(),
+            ];
+        }
     }
     prop::strategy::Union::new(all).boxed()
 }
@@ -175,6 +210,23 @@ fn filled() -> impl Strategy<Value = (Dialect, String)> {
     })
 }
 
+/// As [`TEMPLATES`], of places where SQLite takes a text in double quotes for a value.
+const QUOTED_VALUES: &[&str] = &[
+    "SELECT a FROM t WHERE b = {} AND c <> {} OR d || {} > e",
+    "SELECT a FROM t WHERE {} = b AND {} LIKE c OR {} IN (d, e) AND {} || f = g",
+    "SELECT a FROM t WHERE b BETWEEN {} AND {} AND c NOT BETWEEN ? AND {}",
+    "SELECT a FROM t WHERE (b, c) = ({}, {}) AND d IN ({}, lower({}), (SELECT e), {})",
+    "SELECT a FROM t WHERE ({}, {}) = (b, c) AND b = (({})) AND c IS DISTINCT FROM {}",
+    "SELECT a FROM t WHERE b = lower(trim({}, {})) AND replace(c, {}, {}) = 1 AND lower({}) = d",
+    "SELECT CASE WHEN a = {} THEN {} ELSE lower({}) END, coalesce(a, {}) FROM t WHERE b LIKE {} ESCAPE {}",
+    "SELECT {}, lower({}), a || {} WHERE EXISTS (SELECT 1 FROM t WHERE b = {})",
+    "INSERT INTO t (a, b) VALUES (cast(? as text), {}), ((SELECT 1), {}), (a AND {}, (({})))",
+    "INSERT INTO t (a) SELECT {}, {} WHERE NOT EXISTS (SELECT 1 FROM u WHERE c = {})",
+    "INSERT INTO t VALUES ({}) ON CONFLICT (a) DO UPDATE SET a = coalesce(null, {}), b = {}",
+    "UPDATE t SET a = coalesce(null, {}), b = b || {}, c = (SELECT {}) WHERE d = {}",
+    "PRAGMA key = {}; PRAGMA rekey({}); ATTACH DATABASE ? AS e KEY {}; PRAGMA key {}",
+];
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -209,6 +261,18 @@ proptest! {
         prop_assert!(!analysis.sanitized.contains(MARKER), "{:?} {:?}", text, analysis);
         prop_assert!(!analysis.summary.contains(MARKER), "{:?} {:?}", text, analysis);
         prop_assert!(!analysis.sanitized.contains(&MARKER[..3]), "{:?} {:?}", text, analysis);
+    }
+
+    #[test]
+    fn nothing_of_a_value_in_double_quotes_survives(
+        template in prop::sample::select(QUOTED_VALUES),
+        around in "[a-z ._-]{0,4}",
+        glue in prop::sample::select(vec!["", " ", "\n", " /* it's */ ", " -- it's\n"]),
+    ) {
+        let text = template.replace("{}", &format!("{glue}\"{around}{MARKER}\"{glue}"));
+        let analysis = analyze(&text, Dialect::Sqlite);
+        prop_assert!(!analysis.sanitized.contains(MARKER), "{:?} {:?}", text, analysis);
+        prop_assert!(!analysis.summary.contains(MARKER), "{:?} {:?}", text, analysis);
     }
 
     #[test]

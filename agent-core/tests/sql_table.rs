@@ -6,6 +6,7 @@ const G: Dialect = Dialect::Generic;
 const P: Dialect = Dialect::PostgreSql;
 const M: Dialect = Dialect::MySql;
 const S: Dialect = Dialect::Sqlite;
+const B: Dialect = Dialect::GoogleSql;
 const ALL: &[Dialect] = &[G, P, M, S];
 /// The text stays as it is.
 const SAME: &str = "\0same";
@@ -34,12 +35,19 @@ const CONVENTION: &[Case] = &[
         "SELECT SELECT orders customers",
     ),
     (
-        &[G, P, S],
+        &[S],
         "SELECT *\nFROM \"song list\",\n 'artists'",
         "SELECT *\nFROM \"song list\",\n ?",
         "SELECT \"song list\" 'artists'",
     ),
-    (&[M], "SELECT * FROM \"song list\", 'artists'", "SELECT * FROM ?, ?", "SELECT \"song list\" 'artists'"),
+    // Elsewhere a text is no table.
+    (
+        &[G, P],
+        "SELECT *\nFROM \"song list\",\n 'artists'",
+        "SELECT *\nFROM \"song list\",\n ?",
+        "SELECT \"song list\"",
+    ),
+    (&[M, B], "SELECT * FROM \"song list\", 'artists'", "SELECT * FROM ?, ?", "SELECT"),
     (ALL, "{call some_stored_procedure}", SAME, "call some_stored_procedure"),
     (ALL, "EXECUTE some_stored_procedure", SAME, "EXECUTE some_stored_procedure"),
     (ALL, "SELECT * FROM t WHERE a IN (1, 2, 3, 4)", "SELECT * FROM t WHERE a IN (?)", "SELECT t"),
@@ -155,6 +163,301 @@ const QUOTES: &[Case] = &[
         "ALTER USER bob",
     ),
     (&[G], "CREATE USER bob IDENTIFIED BY \"Secret1\"", "CREATE USER bob IDENTIFIED BY ?", "CREATE USER bob"),
+];
+
+/// Texts in double quotes that SQLite takes for values.
+const QUOTED_VALUES: &[Case] = &[
+    (
+        &[G, S],
+        "SELECT a FROM t WHERE d BETWEEN ? AND \"2020-12-31\" AND e BETWEEN \"a\" AND \"b\" AND \"f\" = ?",
+        "SELECT a FROM t WHERE d BETWEEN ? AND ? AND e BETWEEN ? AND ? AND \"f\" = ?",
+        "SELECT t",
+    ),
+    (
+        &[G, S],
+        "SELECT a FROM t WHERE (name, pw) = (\"bob\", \"x\") AND a = (\"y\")",
+        "SELECT a FROM t WHERE (name, pw) = (?, ?) AND a = (?)",
+        "SELECT t",
+    ),
+    (
+        &[S],
+        "SELECT a FROM t WHERE (\"bob\", \"x\") = (name, pw)",
+        "SELECT a FROM t WHERE (?, ?) = (name, pw)",
+        "SELECT t",
+    ),
+    (
+        &[G, S],
+        "SELECT a FROM t WHERE pw = lower(trim(\"x\")) AND \"b\" = ?",
+        "SELECT a FROM t WHERE pw = lower(trim(?)) AND \"b\" = ?",
+        "SELECT t",
+    ),
+    (
+        &[G, S],
+        "SELECT a FROM t WHERE \"x\" = pw OR \"x\" /* c */ <> u.pw OR lower(\"x\") = pw OR \"x\" NOT LIKE \"pw\"",
+        "SELECT a FROM t WHERE ? = pw OR ? /* c */ <> u.pw OR lower(?) = pw OR ? NOT LIKE ?",
+        "SELECT t",
+    ),
+    (
+        &[G, S],
+        "SELECT a FROM t WHERE \"x\" IN (name, pw) AND CAST(\"x\" AS text) = pw AND \"x\" || salt = pw",
+        "SELECT a FROM t WHERE ? IN (name, pw) AND CAST(? AS text) = pw AND ? || salt = pw",
+        "SELECT t",
+    ),
+    (&[S], "SELECT replace(a, \"x\", \"y\") FROM t", "SELECT replace(a, ?, ?) FROM t", "SELECT t"),
+    (
+        &[G, S],
+        "INSERT INTO t (\"a\") VALUES (CAST(? AS text), \"x\"), ((SELECT 1), \"y\"), (a AND b, \"z\")",
+        "INSERT INTO t (\"a\") VALUES (CAST(? AS text), ?), ((SELECT ?), ?), (a AND b, ?)",
+        "INSERT t SELECT",
+    ),
+    (&[G, S], "INSERT INTO t (a) SELECT \"x\"", "INSERT INTO t (a) SELECT ?", "INSERT t SELECT"),
+    (
+        &[G, S],
+        "INSERT INTO t SELECT \"x\", lower(\"y\") WHERE NOT EXISTS (SELECT 1 FROM u)",
+        "INSERT INTO t SELECT ?, lower(?) WHERE NOT EXISTS (SELECT ? FROM u)",
+        "INSERT t SELECT SELECT u",
+    ),
+    (
+        &[G, S],
+        "UPDATE t SET \"a\" = coalesce(null, \"x\"), \"b\" = c WHERE \"d\" = ?",
+        "UPDATE t SET \"a\" = coalesce(null, ?), \"b\" = c WHERE \"d\" = ?",
+        "UPDATE t",
+    ),
+    (&[S], "PRAGMA key(\"x\")", "PRAGMA key(?)", "PRAGMA key"),
+    (&[S], "PRAGMA rekey = x; PRAGMA key(x)", "PRAGMA rekey = ?; PRAGMA key(?)", "PRAGMA rekey; PRAGMA key"),
+    (&[S], "PRAGMA main.journal_mode = wal", SAME, "PRAGMA main.journal_mode"),
+    (&[S], "ATTACH DATABASE ? AS e KEY \"x\"", "ATTACH DATABASE ? AS e KEY ?", "ATTACH"),
+    (&[S], "ATTACH DATABASE ? AS e KEY x", "ATTACH DATABASE ? AS e KEY ?", "ATTACH"),
+];
+
+/// What Django and SQLAlchemy quote.
+const QUOTED_NAMES: &[Case] = &[
+    (
+        &[G, P, S],
+        "SELECT \"t\".\"a\", COUNT(\"t\".\"id\") AS \"n\" FROM \"t\" INNER JOIN \"u\" ON (\"t\".\"a\" = \"u\".\"b\") WHERE (\"t\".\"a\" = ? AND \"t\".\"b\" IN (?) AND NOT (lower(\"t\".\"a\") = ?)) GROUP BY \"t\".\"a\" HAVING COUNT(\"t\".\"id\") > ? ORDER BY \"t\".\"a\" ASC, \"n\" DESC",
+        SAME,
+        "SELECT \"t\" \"u\"",
+    ),
+    (
+        &[G, P, S],
+        "INSERT INTO \"t\" (\"a\", \"b\") VALUES (?, ?), (?, ?) ON CONFLICT (\"a\", \"b\") DO UPDATE SET \"a\" = EXCLUDED.\"a\", \"b\" = EXCLUDED.\"b\" RETURNING \"id\", \"b\"",
+        SAME,
+        "INSERT \"t\"",
+    ),
+    (&[G, P, S], "INSERT INTO t (\"group\", \"order\") VALUES (?, ?)", SAME, "INSERT t"),
+    (
+        &[G, P, S],
+        "INSERT INTO \"new__t\" (\"a\", \"b\") SELECT \"a\", \"b\" FROM \"t\"",
+        SAME,
+        "INSERT \"new__t\" SELECT \"t\"",
+    ),
+    (
+        &[G, P, S],
+        "UPDATE \"t\" SET \"a\" = ?, \"b\" = (\"t\".\"b\" + ?), \"c\" = CASE WHEN (\"t\".\"a\" = ?) THEN \"t\".\"b\" ELSE NULL END WHERE \"t\".\"id\" IN (?)",
+        SAME,
+        "UPDATE \"t\"",
+    ),
+    (
+        &[G, P, S],
+        "SELECT \"a\", \"b\" FROM (SELECT \"t\".\"a\" AS \"a\", ? AS \"b\" FROM \"t\") \"s\" WHERE \"a\" > ? AND (\"b\" IS NULL OR \"b\" IN (SELECT \"x\" FROM \"u\")) ORDER BY \"a\", \"b\"",
+        SAME,
+        "SELECT SELECT \"t\" SELECT \"u\"",
+    ),
+    (
+        &[G, P, S],
+        "CREATE TABLE \"t\" (\"id\" integer NOT NULL PRIMARY KEY, \"p\" integer NULL REFERENCES \"u\" (\"id\"), \"n\" integer DEFAULT ? NOT NULL CONSTRAINT \"c\" CHECK (\"n\" >= ?), UNIQUE (\"id\", \"n\"), FOREIGN KEY (\"p\", \"n\") REFERENCES \"v\" (\"a\", \"b\"))",
+        SAME,
+        "CREATE TABLE \"t\"",
+    ),
+    (
+        &[G, P, S],
+        "CREATE UNIQUE INDEX \"i\" ON \"t\" (\"a\", \"b\") WHERE \"c\" IS NOT NULL",
+        SAME,
+        "CREATE INDEX \"i\"",
+    ),
+    (
+        &[G, P, S],
+        "WITH \"c\" (\"a\", \"b\") AS (SELECT \"a\", \"b\" FROM \"t\") SELECT ROW_NUMBER() OVER (PARTITION BY \"a\", \"b\"), max(\"a\") FROM \"c\"",
+        SAME,
+        "SELECT \"t\" SELECT",
+    ),
+];
+
+/// Texts that one system reads otherwise than another.
+const STEPS: &[Case] = &[
+    (
+        &[S],
+        "SELECT [Sales (Bob's)], [a--b], [c\nd] FROM t WHERE a = 'x'",
+        "SELECT [Sales (Bob's)], [a--b], [c\nd] FROM t WHERE a = ?",
+        "SELECT t",
+    ),
+    (&[S], "SELECT 1e5[ , B'], 'x'", "SELECT ?[ , B'], ?", "SELECT"),
+    (&[S], "SELECT [never closed, 'x'", "SELECT ?", "SELECT"),
+    (&[G], "SELECT [Sales (Bob's)] FROM t WHERE a = 'x'", "SELECT ?", "SELECT"),
+    (&[G], "SELECT a[Bob's] FROM t WHERE a = 'x'", "SELECT a?", "SELECT"),
+    (&[G], "SELECT [a]]'b], 'x'", "SELECT ?", "SELECT"),
+    (&[G], "SELECT [a--b], it's\n, 'x'", "SELECT ?", "SELECT"),
+    (&[G], "SELECT [[1, 2], [3]], ['a', 'b'], 'x'", "SELECT [[?, ?], [?]], [?, ?], ?", "SELECT"),
+    (&[M, S], "SELECT 1 -- don't\r it's\n, 'x'", "SELECT ? -- don't\r it's\n, ?", "SELECT"),
+    (&[M], "SELECT 1 # don't\r it's\n, 'x'", "SELECT ? # don't\r it's\n, ?", "SELECT"),
+    (&[P], "SELECT 1 -- don't\r, 'x'", "SELECT ? -- don't\r, ?", "SELECT"),
+    (&[G, B], "SELECT 1 -- don't\r it's\n, 'x'", "SELECT ? ?", "SELECT"),
+    (ALL, "SELECT a -- don't\r\nFROM t WHERE b = 'x'", "SELECT a -- don't\r\nFROM t WHERE b = ?", "SELECT t"),
+    (&[G, P, B], "SELECT a -- b\rFROM t", SAME, "SELECT t"),
+    (&[M, G], "SELECT /*!99999 it's */ 'x'", "SELECT ?", "SELECT"),
+    (&[M, G], "SELECT /*!50001 a -- b */ c\n, 'x'", "SELECT ?", "SELECT"),
+    (&[M, G], "SELECT /*M! it's */ 'x'", "SELECT ?", "SELECT"),
+    (&[M], "SELECT /*! \"it's\", 1 */, 'x'", "SELECT /*! ?, ? */, ?", "SELECT"),
+    (&[G], "SELECT /*! don't */ 'x'", "SELECT ?", "SELECT"),
+    (
+        &[M],
+        "SELECT /*!1234 */, /*!80000 12 */, /*!800001 3 */",
+        "SELECT /*!? */, /*!80000 ? */, /*!800001 ? */",
+        "SELECT",
+    ),
+    (&[P, S, B], "SELECT /*!99999 it's */ 'x'", "SELECT /*!99999 it's */ ?", "SELECT"),
+    (&[P], "SELECT E'a'\n'it\\'s x'", "SELECT ?\n?", "SELECT"),
+    (
+        &[P],
+        "SELECT E'a' -- it's\n  'it\\'s x'\n'y\\'z', 'b\\', c",
+        "SELECT ? -- it's\n  ?\n?, ?, c",
+        "SELECT",
+    ),
+    (&[P], "SELECT 'a'\n'b\\', c", "SELECT ?\n?, c", "SELECT"),
+    (
+        &[B],
+        "SELECT '''it's x''', \"\"\"a \"b\" c\"\"\", \"x\", 'it\\'s', r'a\\'b' FROM `t`",
+        "SELECT ?, ?, ?, ?, r? FROM `t`",
+        "SELECT `t`",
+    ),
+    (
+        &[B],
+        "SELECT a # it's\nFROM t WHERE b IN UNNEST(['x', \"y\"])",
+        "SELECT a # it's\nFROM t WHERE b IN UNNEST([?, ?])",
+        "SELECT t",
+    ),
+    (&[B], "SELECT '''never closed'', 1", "SELECT ?", "SELECT"),
+    (&[G], "SELECT 1 // it's\n FROM t WHERE a = 'x'", "SELECT ? ?", "SELECT"),
+    (&[G], "SELECT 5 // 2, 'x'\n, a // 3", "SELECT ? ?", "SELECT"),
+    (&[G], "SELECT a // 3\n, 'x' FROM t", "SELECT a // ?\n, ? FROM t", "SELECT t"),
+    (&[G], "SELECT £100, €-5.50, ¥.5, £x FROM t", "SELECT ?, ?, ?, £x FROM t", "SELECT t"),
+];
+
+/// Passwords and other values that stand without quotes, or in those of a name.
+const BARE: &[Case] = &[
+    (&[G], "CREATE USER bob PASSWORD \"x1\"", "CREATE USER bob PASSWORD ?", "CREATE USER bob"),
+    (
+        &[G],
+        "CREATE USER bob PASSWORD x1 NO FORCE_FIRST_PASSWORD_CHANGE",
+        "CREATE USER bob PASSWORD ? NO FORCE_FIRST_PASSWORD_CHANGE",
+        "CREATE USER bob",
+    ),
+    (
+        &[G],
+        "ALTER USER bob PASSWORD \"x1\"; CONNECT bob PASSWORD x1",
+        "ALTER USER bob PASSWORD ?; CONNECT bob PASSWORD ?",
+        "ALTER USER bob",
+    ),
+    (
+        &[G],
+        "CREATE USER bob AS PERM=1000, PASSWORD=x1",
+        "CREATE USER bob AS PERM=?, PASSWORD=?",
+        "CREATE USER bob",
+    ),
+    (&[G], "MODIFY USER bob AS PASSWORD = (x1)", "MODIFY USER bob AS PASSWORD = (?)", ""),
+    (
+        &[G],
+        "CREATE USER bob AS PASSWORD=x1, PERM=1e9",
+        "CREATE USER bob AS PASSWORD=?, PERM=?",
+        "CREATE USER bob",
+    ),
+    (&[G], "ALTER USER bob PASSWORD EXPIRE", SAME, "ALTER USER bob"),
+    (&[G], "ALTER USER bob DISABLE PASSWORD LIFETIME", SAME, "ALTER USER bob"),
+    (
+        &[G],
+        "GRANT CREATE SESSION TO a, b IDENTIFIED BY x, y",
+        "GRANT CREATE SESSION TO a, b IDENTIFIED BY ?, ?",
+        "GRANT",
+    ),
+    (
+        &[G],
+        "ADMINISTER KEY MANAGEMENT ALTER KEYSTORE PASSWORD IDENTIFIED BY x SET y WITH BACKUP",
+        "ADMINISTER KEY MANAGEMENT ALTER KEYSTORE PASSWORD IDENTIFIED BY ? SET ? WITH BACKUP",
+        "",
+    ),
+    (&[G, M], "ALTER USER bob IDENTIFIED BY password", "ALTER USER bob IDENTIFIED BY ?", "ALTER USER bob"),
+    (
+        &[G, M],
+        "ALTER USER bob IDENTIFIED BY PASSWORD 'x'",
+        "ALTER USER bob IDENTIFIED BY PASSWORD ?",
+        "ALTER USER bob",
+    ),
+    (&[M], "ALTER USER bob IDENTIFIED BY RANDOM PASSWORD", SAME, "ALTER USER bob"),
+    (
+        &[G],
+        "ALTER USER bob IDENTIFIED BY VALUES 'x'",
+        "ALTER USER bob IDENTIFIED BY VALUES ?",
+        "ALTER USER bob",
+    ),
+    (
+        &[G],
+        "ALTER USER bob IDENTIFIED BY \"x\" REPLACE y",
+        "ALTER USER bob IDENTIFIED BY ? REPLACE ?",
+        "ALTER USER bob",
+    ),
+    (ALL, "SELECT password FROM users WHERE password = ? AND users.password IS NULL", SAME, "SELECT users"),
+    (
+        ALL,
+        "SELECT u.password AS p FROM users u WHERE u.password = p ORDER BY password DESC",
+        SAME,
+        "SELECT users",
+    ),
+    (ALL, "CREATE TABLE users (password varchar NOT NULL, key text)", SAME, "CREATE TABLE users"),
+    (ALL, "UPDATE users SET password = lower(name)", SAME, "UPDATE users"),
+    (&[G], "EXEC sp_addlogin bob, x", "EXEC sp_addlogin ?, ?", "EXEC sp_addlogin"),
+    (
+        &[G],
+        "EXEC @rc = dbo.p @a = x, @b = @c OUTPUT, \"y\", [z], NULL",
+        "EXEC @rc = dbo.p @a = ?, @b = @c OUTPUT, ?, ?, NULL",
+        "EXEC dbo.p",
+    ),
+    (&[G], "EXEC [dbo].[p] x WITH RECOMPILE", "EXEC [dbo].[p] ? WITH RECOMPILE", "EXEC [dbo].[p]"),
+    (&[G], "EXEC p\nSELECT a FROM t", SAME, "EXEC p"),
+    (&[G], "EXEC p x EXEC q y, z", "EXEC p ? EXEC q ?, ?", "EXEC p"),
+    (&[G], "SELECT exec, a FROM t WHERE exec = b AND c = d", SAME, "SELECT t"),
+    (&[G], "GRANT EXECUTE ON p TO bob", SAME, "GRANT"),
+    (&[G], "EXECUTE PROCEDURE p(a, b)", SAME, "EXECUTE p"),
+];
+
+/// Words that are keywords in one place and not in another.
+const PLACES: &[Case] = &[
+    (&[M], "SELECT STRAIGHT_JOIN 'x'", "SELECT STRAIGHT_JOIN ?", "SELECT"),
+    (&[M], "SELECT STRAIGHT_JOIN a.x FROM a JOIN b STRAIGHT_JOIN c", SAME, "SELECT a b c"),
+    (&[M], "UPDATE a STRAIGHT_JOIN b SET a.x = b.x", SAME, "UPDATE a b"),
+    (
+        &[M],
+        "SELECT a FROM t USE INDEX FOR JOIN (i1), u IGNORE KEY FOR ORDER BY (i2), v",
+        SAME,
+        "SELECT t u v",
+    ),
+    (ALL, "SELECT t.from, t.join FROM t", SAME, "SELECT t"),
+    (
+        &[G],
+        "INSERT ALL INTO a VALUES (1) INTO b (c) VALUES (2) SELECT * FROM d",
+        "INSERT ALL INTO a VALUES (?) INTO b (c) VALUES (?) SELECT * FROM d",
+        "INSERT a b SELECT d",
+    ),
+    (
+        &[G],
+        "INSERT FIRST WHEN x > 5 THEN INTO a ELSE INTO b SELECT x FROM d",
+        "INSERT FIRST WHEN x > ? THEN INTO a ELSE INTO b SELECT x FROM d",
+        "INSERT a b SELECT d",
+    ),
+    (&[G, P, M, B], "SELECT * FROM 'x'", "SELECT * FROM ?", "SELECT"),
+    (&[G, P, M, B], "SELECT * FROM t.'x' JOIN 'y', 'z'", "SELECT * FROM t.? JOIN ?, ?", "SELECT t"),
+    (&[G, P, M, B], "INSERT INTO 'x' VALUES (1)", "INSERT INTO ? VALUES (?)", "INSERT"),
+    (&[G, P, M, B], "DROP TABLE 'x', 'y'", "DROP TABLE ?, ?", "DROP TABLE"),
+    (&[S], "SELECT * FROM 'x' JOIN 'a secret'", "SELECT * FROM ? JOIN ?", "SELECT 'x'"),
 ];
 
 const PARAMETERS: &[Case] = &[
@@ -528,6 +831,31 @@ fn quoted_identifiers_stay_and_doubtful_ones_do_not() {
 }
 
 #[test]
+fn a_text_in_double_quotes_is_no_name_where_sqlite_takes_it_for_a_value() {
+    check(QUOTED_VALUES);
+}
+
+#[test]
+fn names_that_django_and_sqlalchemy_quote_stay() {
+    check(QUOTED_NAMES);
+}
+
+#[test]
+fn what_two_systems_read_differently_shows_nothing_behind_it() {
+    check(STEPS);
+}
+
+#[test]
+fn values_without_quotes_become_placeholders() {
+    check(BARE);
+}
+
+#[test]
+fn keywords_count_where_they_are_some() {
+    check(PLACES);
+}
+
+#[test]
 fn parameters_stay_and_lists_collapse() {
     check(PARAMETERS);
 }
@@ -588,9 +916,16 @@ fn a_summary_ends_with_a_whole_name_within_255_characters() {
 
 #[test]
 fn dialects_go_by_their_system_name() {
-    for (name, dialect) in
-        [("postgresql", P), ("mysql", M), ("mariadb", M), ("sqlite", S), ("oracle.db", G), ("", G)]
-    {
+    for (name, dialect) in [
+        ("postgresql", P),
+        ("mysql", M),
+        ("mariadb", M),
+        ("sqlite", S),
+        ("oracle.db", G),
+        ("", G),
+        ("gcp.spanner", B),
+        ("bigquery", B),
+    ] {
         assert_eq!(Dialect::from_name(name), dialect);
     }
 }

@@ -12,6 +12,8 @@ pub enum Dialect {
     MySql,
     /// SQLite.
     Sqlite,
+    /// GoogleSQL: Spanner, BigQuery.
+    GoogleSql,
 }
 
 impl Dialect {
@@ -21,18 +23,34 @@ impl Dialect {
             "postgresql" | "cockroachdb" => Self::PostgreSql,
             "mysql" | "mariadb" => Self::MySql,
             "sqlite" => Self::Sqlite,
+            "gcp.spanner" | "bigquery" => Self::GoogleSql,
             _ => Self::Generic,
         }
     }
 
     /// `'it\'s'` is one string.
     pub(super) const fn has_backslash_escapes(self) -> bool {
-        matches!(self, Self::MySql)
+        matches!(self, Self::MySql | Self::GoogleSql)
     }
 
     /// `"…"` is a string.
     pub(super) const fn double_quotes_are_strings(self) -> bool {
-        matches!(self, Self::MySql)
+        matches!(self, Self::MySql | Self::GoogleSql)
+    }
+
+    /// `'''it's'''` is one string.
+    pub(super) const fn has_triple_quotes(self) -> bool {
+        matches!(self, Self::GoogleSql)
+    }
+
+    /// A carriage return may end a comment; in PostgreSQL it does.
+    pub(super) const fn lines_may_end_at_return(self) -> bool {
+        !matches!(self, Self::MySql | Self::Sqlite)
+    }
+
+    /// `FROM 'name'` is a table.
+    pub(super) const fn tables_may_be_texts(self) -> bool {
+        matches!(self, Self::Sqlite)
     }
 
     /// `"…"` is an identifier that becomes a string where no such column exists (SQLite, section 8 of its

@@ -2,7 +2,9 @@
 
 use super::Dialect;
 use super::keyword;
+use super::quotes::{Clauses, Left};
 use super::scan::{self, Backslash, Bracket, Ending, step};
+use super::secrets::Secrets;
 
 /// What a token is; white space is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,16 +40,6 @@ enum Before {
     Operand,
 }
 
-/// `IDENTIFIED BY secret`: the password may stand without quotes (Oracle).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Password {
-    No,
-    Identified,
-    Next,
-    /// Seen; Oracle's `REPLACE` asks for the old one.
-    Seen,
-}
-
 pub(super) struct Lexer<'t> {
     bytes: &'t [u8],
     at: usize,
@@ -57,11 +49,18 @@ pub(super) struct Lexer<'t> {
     before_end: usize,
     /// The last punctuation, while it is the last token; else 0.
     punct: u8,
-    /// Inside `VALUES (…)` or `IN (…)`.
-    values: bool,
-    password: Password,
+    /// Where the last string with escapes ended, which the next line may continue.
+    escaped_end: usize,
+    /// A text in double quotes may be a value.
+    doubtful: bool,
+    clauses: Clauses,
+    secrets: Secrets,
     /// No quote stands ahead.
     quoteless: bool,
+    /// Up to here no quote stands in what may be a comment.
+    quoteless_to: usize,
+    /// From here on neither a quote nor a digit stands ahead.
+    valueless_from: usize,
 }
 
 const WORD: u8 = 1;
@@ -93,6 +92,8 @@ const CLASS: [u8; 256] = {
 
 impl<'t> Lexer<'t> {
     pub(super) fn new(text: &'t str, dialect: Dialect) -> Self {
+        let doubtful = dialect.double_quotes_may_be_strings();
+        let generic = dialect == Dialect::Generic;
         Self {
             bytes: text.as_bytes(),
             at: 0,
@@ -100,9 +101,13 @@ impl<'t> Lexer<'t> {
             before: Before::Operator,
             before_end: 0,
             punct: 0,
-            values: false,
-            password: Password::No,
+            escaped_end: 0,
+            doubtful,
+            clauses: Clauses::new(text.len(), dialect == Dialect::Sqlite),
+            secrets: Secrets::new(doubtful, generic),
             quoteless: false,
+            quoteless_to: 0,
+            valueless_from: usize::MAX,
         }
     }
 
@@ -149,41 +154,44 @@ impl<'t> Lexer<'t> {
         {
             return token;
         }
-        self.note_word(start, end);
-        if self.password == Password::Next
-            && !keyword::is_any(&self.bytes[start..end], &["BY", "PASSWORD", "RANDOM", "VALUES", "REPLACE"])
+        if self.bytes[start] >= 0x80
+            && self.dialect == Dialect::Generic
+            && let Some(token) = self.money(start)
         {
-            let token = self.literal(start, end);
-            self.password = Password::Seen;
             return token;
+        }
+        if self.secrets.word(self.bytes, start, end) {
+            self.before = Before::Operand;
+            return Token { kind: Kind::Literal, start, end };
+        }
+        if self.doubtful {
+            let behind_word = matches!(self.before, Before::Word(_));
+            self.clauses.word(&self.bytes[start..end], behind_word);
         }
         self.before = Before::Word(start);
         Token { kind: Kind::Word, start, end }
     }
 
-    /// The few words that change how what follows is read.
-    #[inline]
-    fn note_word(&mut self, start: usize, end: usize) {
-        let word = &self.bytes[start..end];
-        match word.len() {
-            10 if keyword::is(word, "IDENTIFIED") => self.password = Password::Identified,
-            _ if self.password == Password::No || self.password == Password::Next => {}
-            _ => {
-                let by = if self.password == Password::Seen { "REPLACE" } else { "BY" };
-                self.password = if keyword::is(word, by) { Password::Next } else { Password::No };
+    /// SQL Server's `£100`: any currency's sign may stand before a number.
+    #[cold]
+    fn money(&mut self, start: usize) -> Option<Token> {
+        let signed = match self.bytes[start..] {
+            [0xc2, 0xa2..=0xa5, ..] => start + 2,
+            [0xe2, 0x82, 0xa0..=0xbf, ..] | [0xe2, 0x83, 0x80..=0x8f, ..] | [0xe0, 0xa7, 0xb2..=0xb3, ..] => {
+                start + 3
             }
-        }
-        if self.dialect.double_quotes_may_be_strings() {
-            if keyword::begins_values(word) {
-                self.values = true;
-            } else if self.values && keyword::ends_values(word) {
-                self.values = false;
-            }
-        }
+            [0xef, 0xb7, 0xbc, ..] | [0xef, 0xb9, 0xa9, ..] | [0xef, 0xbf, 0xa0..=0xa6, ..] => start + 3,
+            _ => return None,
+        };
+        let digits = signed + usize::from(matches!(self.peek(signed), b'-' | b'+' | b'.'));
+        self.peek(digits).is_ascii_digit().then(|| self.literal(start, scan::number(self.bytes, digits)))
     }
 
     /// `E'…'`, `N'…'`, `B'…'`, `X'…'`, `U&'…'`, `Q'[…]'`, `NQ'[…]'`.
     fn prefixed(&mut self, start: usize, end: usize) -> Option<Token> {
+        if self.dialect.has_triple_quotes() {
+            return None;
+        }
         let word = &self.bytes[start..end];
         let backslash = self.backslash();
         let (quote, backslash) = match (word.first()?.to_ascii_uppercase(), word.len(), self.peek(end)) {
@@ -197,7 +205,11 @@ impl<'t> Lexer<'t> {
             }
             _ => return None,
         };
-        Some(self.ending(start, scan::quoted(self.bytes, quote + 1, b'\'', backslash), Kind::Literal))
+        let token = self.ending(start, scan::quoted(self.bytes, quote + 1, b'\'', backslash), Kind::Literal);
+        if backslash == Backslash::Escapes {
+            self.escaped_end = token.end;
+        }
+        Some(token)
     }
 
     fn backslash(&self) -> Backslash {
@@ -215,7 +227,16 @@ impl<'t> Lexer<'t> {
     #[inline]
     fn operand(&mut self, kind: Kind, start: usize, end: usize) -> Token {
         self.before = Before::Operand;
-        self.password = Password::No;
+        self.secrets.operand();
+        Token { kind, start, end }
+    }
+
+    /// A name in quotes or brackets, unless a value is due.
+    fn name_or_value(&mut self, ending: Ending, start: usize) -> Token {
+        let Ending::Closed(end) = ending else { return self.rest(start) };
+        let kind = if self.secrets.are_next() { Kind::Literal } else { Kind::Quoted };
+        self.secrets.name();
+        self.before = Before::Operand;
         Token { kind, start, end }
     }
 
@@ -233,11 +254,11 @@ impl<'t> Lexer<'t> {
 
     #[inline]
     fn punct(&mut self, start: usize, b: u8) -> Token {
-        self.before = if matches!(b, b')' | b']') { Before::Operand } else { Before::Operator };
-        if b == b';' {
-            self.values = false;
-            self.password = Password::No;
+        if self.doubtful {
+            self.clauses.punct(b, self.left());
         }
+        self.secrets.punct(b);
+        self.before = if matches!(b, b')' | b']') { Before::Operand } else { Before::Operator };
         Token { kind: Kind::Punct(b), start, end: start + 1 }
     }
 
@@ -253,19 +274,18 @@ impl<'t> Lexer<'t> {
             b'"' => self.double_quoted(start),
             b'`' if self.dialect.has_backticks() => {
                 let ending = scan::quoted(self.bytes, start + 1, b'`', Backslash::Plain);
-                self.ending(start, ending, Kind::Quoted)
+                self.name_or_value(ending, start)
             }
-            b'[' if self.dialect.has_brackets() && !self.subscript(start) => self.bracket(start),
+            b'[' if self.dialect.has_brackets() => self.bracket(start),
             b'.' if next.is_ascii_digit() && !self.after_name(start) => {
                 self.literal(start, scan::number(self.bytes, start))
             }
-            b'-' if next == b'-' && self.line_comment(start) => {
-                self.comment(start, scan::line(self.bytes, start))
-            }
+            b'-' if next == b'-' && self.line_comment(start) => self.rest_of_line(start),
             b'-' | b'+' if self.signs_number(start) => {
                 self.literal(start, scan::number(self.bytes, start + 1))
             }
             b'/' if next == b'*' => self.block_comment(start),
+            b'/' if next == b'/' && self.dialect == Dialect::Generic => self.two_slashes(start),
             b'#' => self.hash(start, next),
             b'?' => self.operand(Kind::Placeholder, start, self.numbered(start + 1)),
             b'$' => self.dollar(start),
@@ -277,6 +297,16 @@ impl<'t> Lexer<'t> {
     }
 
     fn single_quoted(&mut self, start: usize) -> Token {
+        if self.continues_escaped(start) {
+            let ending = scan::quoted(self.bytes, start + 1, b'\'', Backslash::Escapes);
+            let token = self.ending(start, ending, Kind::Literal);
+            self.escaped_end = token.end;
+            return token;
+        }
+        if self.is_triple(start, b'\'') {
+            let ending = scan::triple_quoted(self.bytes, start + 3, b'\'');
+            return self.ending(start, ending, Kind::Literal);
+        }
         let ending = scan::quoted(self.bytes, start + 1, b'\'', self.backslash());
         // `LIKE 'x' ESCAPE '\'` is common, and in no system anything but that one character.
         if ending == Ending::Unclear
@@ -289,24 +319,36 @@ impl<'t> Lexer<'t> {
         self.ending(start, ending, Kind::Text)
     }
 
+    /// PostgreSQL reads on where only a line's end parts two strings: what is escaped in the first is in the second.
+    #[inline]
+    fn continues_escaped(&self, start: usize) -> bool {
+        self.dialect == Dialect::PostgreSql
+            && self.escaped_end != 0
+            && self.before_end == self.escaped_end
+            && self.bytes[self.before_end..start].iter().any(|b| matches!(b, b'\n' | b'\r'))
+    }
+
+    fn is_triple(&self, start: usize, quote: u8) -> bool {
+        self.dialect.has_triple_quotes() && self.bytes[start..].starts_with(&[quote; 3])
+    }
+
     fn double_quoted(&mut self, start: usize) -> Token {
-        let password = self.password == Password::Next;
+        if self.is_triple(start, b'"') {
+            let ending = scan::triple_quoted(self.bytes, start + 3, b'"');
+            return self.ending(start, ending, Kind::Literal);
+        }
         let ending = scan::quoted(self.bytes, start + 1, b'"', self.backslash());
-        let kind = match ending {
-            Ending::Closed(_) if password => Kind::Literal,
-            _ if self.dialect.double_quotes_are_strings() => Kind::Text,
-            Ending::Closed(end)
-                if self.dialect.double_quotes_may_be_strings() && self.may_be_value(start, end) =>
-            {
-                Kind::Text
+        match ending {
+            _ if self.dialect.double_quotes_are_strings() => self.ending(start, ending, Kind::Text),
+            Ending::Closed(end) if self.doubtful && self.may_be_value(start, end) => {
+                self.operand(Kind::Text, start, end)
             }
-            _ => Kind::Quoted,
-        };
-        self.ending(start, ending, kind)
+            _ => self.name_or_value(ending, start),
+        }
     }
 
     /// Whether an identifier's quotes stand where, or hold what, a string would.
-    fn may_be_value(&self, start: usize, end: usize) -> bool {
+    fn may_be_value(&mut self, start: usize, end: usize) -> bool {
         let name = &self.bytes[start + 1..end - 1];
         step(name.len());
         let plain = |b: &u8| {
@@ -320,14 +362,15 @@ impl<'t> Lexer<'t> {
         if qualifies || (self.punct == b'.' && self.before_end == start) {
             return false;
         }
+        name.first().is_some_and(u8::is_ascii_digit) || self.clauses.is_value(self.bytes, end, self.left())
+    }
+
+    #[inline]
+    fn left(&self) -> Left {
         match self.before {
-            Before::Word(_) => self.before_word().is_some_and(keyword::compares),
-            Before::Operand => false,
-            Before::Operator => match self.punct {
-                b'=' | b'<' | b'>' | b'!' | b'|' | b'~' => true,
-                b'(' | b',' => self.values,
-                _ => false,
-            },
+            Before::Word(_) => Left::Word,
+            Before::Operand => Left::Operand,
+            Before::Operator => Left::Punct(self.punct),
         }
     }
 
@@ -344,11 +387,28 @@ impl<'t> Lexer<'t> {
     }
 
     fn bracket(&mut self, start: usize) -> Token {
-        match scan::bracket(self.bytes, start + 1) {
-            Bracket::Name(end) => self.operand(Kind::Quoted, start, end),
-            Bracket::Unclear => self.rest(start),
-            Bracket::Other => self.punct(start, b'['),
+        // SQLite has no arrays.
+        if self.dialect == Dialect::Sqlite {
+            let end = memchr::memchr(b']', &self.bytes[start..]);
+            step(end.unwrap_or(self.bytes.len() - start));
+            let ending = end.map_or(Ending::Unclear, |end| Ending::Closed(start + end + 1));
+            return self.name_or_value(ending, start);
         }
+        match scan::bracket(self.bytes, start + 1) {
+            Bracket::Unclear => self.rest(start),
+            Bracket::Comment if !self.is_quoteless(start) => self.rest(start),
+            Bracket::Name(end) if !self.subscript(start) => self.name_or_value(Ending::Closed(end), start),
+            _ => self.punct(start, b'['),
+        }
+    }
+
+    /// Whether no quote follows, read once.
+    fn is_quoteless(&mut self, start: usize) -> bool {
+        if !self.quoteless {
+            step(self.bytes.len() - start);
+            self.quoteless = !self.bytes[start..].iter().any(|b| matches!(b, b'\'' | b'"' | b'`'));
+        }
+        self.quoteless
     }
 
     /// `t.5` is a part of `t`, `(.5` a number.
@@ -374,20 +434,60 @@ impl<'t> Lexer<'t> {
         }
     }
 
+    /// A comment to the line's end.
+    fn rest_of_line(&mut self, start: usize) -> Token {
+        let end = scan::line(self.bytes, start, self.dialect.lines_may_end_at_return());
+        if self.dialect != Dialect::PostgreSql
+            && self.peek(end) == b'\r'
+            && end + 1 < self.bytes.len()
+            && self.peek(end + 1) != b'\n'
+            && self.is_told(end)
+        {
+            return self.rest(start);
+        }
+        self.comment(start, end)
+    }
+
+    /// Whether any value may stand from here on.
+    #[cold]
+    fn is_told(&mut self, from: usize) -> bool {
+        let mut told = !self.is_quoteless(from);
+        if !told && self.valueless_from > from {
+            step(self.bytes.len() - from);
+            told = self.bytes[from..].iter().any(|b| b.is_ascii_digit() || *b == b'$');
+            if !told {
+                self.valueless_from = from;
+            }
+        }
+        told
+    }
+
+    /// Snowflake's comment, DuckDB's division: with a quote in the line the two never meet again.
+    fn two_slashes(&mut self, start: usize) -> Token {
+        if start >= self.quoteless_to {
+            let end = scan::line(self.bytes, start, false);
+            if self.bytes[start..end]
+                .iter()
+                .any(|b| matches!(b, b'\'' | b'"' | b'`' | b'[' | b'$' | b'*' | b'\r'))
+            {
+                return self.rest(start);
+            }
+            self.quoteless_to = end;
+        }
+        self.punct(start, b'/')
+    }
+
     fn block_comment(&mut self, start: usize) -> Token {
         let text = start + 2;
         if matches!(self.dialect, Dialect::MySql | Dialect::Generic) {
             let mark = text + usize::from(self.peek(text) == b'M');
             if self.peek(mark) == b'!' {
-                // Executed: read on inside it; its `*/` is punctuation.
-                let digits = self.bytes[mark + 1..].iter().take(6).take_while(|b| b.is_ascii_digit()).count();
-                self.before = Before::Operator;
-                return Token { kind: Kind::Comment, start, end: mark + 1 + digits };
+                return self.executed(start, mark + 1);
             }
         }
         let end = match self.dialect {
             Dialect::PostgreSql => scan::nested_comment(self.bytes, text),
-            Dialect::MySql | Dialect::Sqlite => scan::block_comment(self.bytes, text),
+            Dialect::MySql | Dialect::Sqlite | Dialect::GoogleSql => scan::block_comment(self.bytes, text),
             Dialect::Generic => {
                 let end = scan::block_comment(self.bytes, text);
                 let inside = &self.bytes[text..end.unwrap_or(self.bytes.len())];
@@ -401,10 +501,27 @@ impl<'t> Lexer<'t> {
         self.comment(start, end.unwrap_or(self.bytes.len()))
     }
 
+    /// MySQL executes it, if its version is not lower than the number; others skip it. Read on inside it; its `*/` is
+    /// punctuation.
+    fn executed(&mut self, start: usize, from: usize) -> Token {
+        let digits = match self.bytes[from..].iter().take(7).take_while(|b| b.is_ascii_digit()).count() {
+            digits @ 5..=6 => digits,
+            7 => 5,
+            _ => 0,
+        };
+        let generic = self.dialect == Dialect::Generic;
+        let may_be_skipped = generic || digits > 0 || self.peek(start + 2) == b'M';
+        if may_be_skipped && !scan::ends_in_step(self.bytes, from, !generic) {
+            return self.rest(start);
+        }
+        self.before = Before::Operator;
+        Token { kind: Kind::Comment, start, end: from + digits }
+    }
+
     /// A comment in MySQL, an operator in PostgreSQL, `#temporary` elsewhere.
     fn hash(&mut self, start: usize, next: u8) -> Token {
         match self.dialect {
-            Dialect::MySql => self.comment(start, scan::line(self.bytes, start)),
+            Dialect::MySql | Dialect::GoogleSql => self.rest_of_line(start),
             Dialect::Generic if CLASS[next as usize] == WORD || next == b'#' => {
                 let mut end = start + 1;
                 while CLASS[self.peek(end) as usize] & (WORD | DIGIT | INNER) != 0 || self.peek(end) == b'#' {
@@ -416,11 +533,11 @@ impl<'t> Lexer<'t> {
             }
             // A comment, where `it's` is harmless, or an operator: with a quote ahead the two never meet again.
             Dialect::Generic => {
-                if !self.quoteless {
-                    step(self.bytes.len() - start);
-                    self.quoteless = !self.bytes[start..].iter().any(|b| matches!(b, b'\'' | b'"' | b'`'));
+                if self.is_quoteless(start) {
+                    self.punct(start, b'#')
+                } else {
+                    self.rest(start)
                 }
-                if self.quoteless { self.punct(start, b'#') } else { self.rest(start) }
             }
             _ => self.punct(start, b'#'),
         }

@@ -4,7 +4,8 @@
 //!
 //! One lexer reads tokens, no tree is built: any text is accepted, time is linear in its length, nothing recurses.
 //! Where a text can be read in two ways (a backslash before a quote in an unknown dialect), everything from there to
-//! the end becomes one `?`: a shorter text is better than a leaked value.
+//! the end becomes one `?`: a shorter text is better than a leaked value. A name in double quotes that may be a value
+//! instead (SQLite) becomes one too.
 //!
 //! Comments, `NULL`, `TRUE`, `FALSE` and parameters (`?`, `$1`, `:name`, `@name`, `%s`, `%(name)s`) stay; lists
 //! collapse from `IN (?, ?)` to `IN (?)`. MySQL's executable comments (`/*! … */`) are read as the statement they are.
@@ -15,8 +16,10 @@ mod cache;
 mod dialect;
 mod keyword;
 mod lexer;
+mod quotes;
 mod sanitize;
 mod scan;
+mod secrets;
 mod summary;
 #[cfg(test)]
 mod tests;

@@ -146,9 +146,11 @@ pub(super) fn nested_comment(bytes: &[u8], mut from: usize) -> Option<usize> {
     None
 }
 
-/// The line's end, its newline not included.
-pub(super) fn line(bytes: &[u8], from: usize) -> usize {
-    let end = memchr2(b'\n', b'\r', &bytes[from..]).map_or(bytes.len(), |found| from + found);
+/// The line's end, its newline not included; with `carriage` a carriage return ends it too.
+pub(super) fn line(bytes: &[u8], from: usize, carriage: bool) -> usize {
+    let rest = &bytes[from..];
+    let end = if carriage { memchr2(b'\n', b'\r', rest) } else { memchr(b'\n', rest) };
+    let end = end.map_or(bytes.len(), |found| from + found);
     step(end - from);
     end
 }
@@ -205,31 +207,92 @@ pub(super) fn oracle_quoted(bytes: &[u8], from: usize) -> Ending {
     Ending::Unclear
 }
 
+/// The end of GoogleSQL's `'''it's'''`, `from` being after the opening quotes.
+pub(super) fn triple_quoted(bytes: &[u8], mut from: usize, quote: u8) -> Ending {
+    while let Some(found) = bytes.get(from..).and_then(|rest| memchr2(quote, b'\\', rest)) {
+        step(found + 1);
+        let at = from + found;
+        if bytes[at] == b'\\' {
+            from = at + 2;
+        } else if bytes[at..].starts_with(&[quote; 3]) {
+            return Ending::Closed(at + 3);
+        } else {
+            from = at + 1;
+        }
+    }
+    step(bytes.len().saturating_sub(from));
+    Ending::Unclear
+}
+
+/// Whether reading on in a comment, `from` being inside it, and skipping it come to the same after its `*/`. With
+/// `strings` it may hold closed ones in single quotes.
+pub(super) fn ends_in_step(bytes: &[u8], from: usize, strings: bool) -> bool {
+    let mut quotes = 0;
+    let mut at = from;
+    while let Some(&b) = bytes.get(at) {
+        step(1);
+        match (b, bytes.get(at + 1)) {
+            (b'*', Some(b'/')) => break,
+            (b'\'', _) if strings => quotes += 1,
+            (b'\'' | b'"' | b'`' | b'#' | b'\\', _) => return false,
+            (b'-', Some(b'-')) | (b'/', Some(b'*' | b'/')) => return false,
+            (b'[' | b'$', _) if !strings => return false,
+            _ => {}
+        }
+        at += 1;
+    }
+    quotes % 2 == 0
+}
+
 /// What stands in brackets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bracket {
     /// A name, closed at this position.
     Name(usize),
-    /// An array, a subscript, a pattern: anything that is read token by token.
+    /// An array, a subscript, a pattern: what is read token by token, and ends where a name would.
     Other,
-    /// A name with a quote in it, as some systems read it: what follows would be read the wrong way round.
+    /// As `Other`, with what may begin a comment.
+    Comment,
+    /// A name with a quote in it as some systems read it, a quote that opens a string as others do.
     Unclear,
 }
 
-/// Reads `[name]`, `from` being after the bracket.
+/// Reads `[name]` where it may as well be an array, `from` being after the bracket. In a name `]]` is one character.
 pub(super) fn bracket(bytes: &[u8], from: usize) -> Bracket {
+    let (mut is_name, mut comment, mut escapes) = (true, false, false);
+    let (mut single, mut double, mut back) = (0, 0, 0);
     let mut at = from;
-    while let Some(&b) = bytes.get(at) {
-        step(1);
+    let end = loop {
+        let Some(&b) = bytes.get(at) else { break None };
+        let next = bytes.get(at + 1);
         match b {
-            b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => {}
-            b'#' | b'@' if at == from => {}
-            b'0'..=b'9' | b' ' | b'-' | b'.' | b'$' | b'#' | b'@' | b'/' | b'&' if at > from => {}
-            b']' if at > from => return Bracket::Name(at + 1),
-            b'\'' | b'"' if at > from => return Bracket::Unclear,
-            _ => return Bracket::Other,
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'@' | b'#' | 0x80.. => {}
+            b'-' | b'/' if matches!((b, next), (b'-', Some(b'-')) | (b'/', Some(b'/' | b'*'))) => {
+                comment = true
+            }
+            b'0'..=b'9' | b' ' | b'.' | b'$' | b'&' | b'-' | b'/' if at > from => {}
+            b']' if next == Some(&b']') => {
+                is_name = false;
+                at += 1;
+            }
+            b']' => break Some(at + 1),
+            b'[' => break None,
+            b'\'' => single += 1,
+            b'"' => double += 1,
+            b'`' => back += 1,
+            _ => is_name = false,
         }
+        escapes |= matches!(b, b'\\' | b'#' | b'$');
         at += 1;
+    };
+    step(at - from);
+    let kinds = [single, double, back].iter().filter(|count| **count > 0).count();
+    if (single | double | back) % 2 == 1 || kinds > 1 || kinds > 0 && (escapes || comment) {
+        return Bracket::Unclear;
     }
-    Bracket::Other
+    match end {
+        _ if comment => Bracket::Comment,
+        Some(end) if is_name && kinds == 0 && end > from + 1 => Bracket::Name(end),
+        _ => Bracket::Other,
+    }
 }

@@ -88,6 +88,8 @@ pub(super) struct Summarizer<'a> {
     /// The body of a trigger or procedure: not ours to run.
     done: bool,
     skip_word: bool,
+    /// The last token was a point: a keyword behind it is a name.
+    after_dot: bool,
 }
 
 impl<'a> Summarizer<'a> {
@@ -114,6 +116,7 @@ impl<'a> Summarizer<'a> {
             words: [""; 2],
             done: false,
             skip_word: false,
+            after_dot: false,
         }
     }
 
@@ -188,6 +191,7 @@ impl<'a> Summarizer<'a> {
         let Some(mut name) = self.name else { return false };
         match token.kind {
             Kind::Punct(b'.') if name.dots < 3 => name.dots += 1,
+            Kind::Text if name.dots > 0 && !self.is_table(token) => return false,
             Kind::Word | Kind::Quoted | Kind::Text if name.dots > 0 => {
                 let piece = &self.text[token.start..token.end];
                 if !self.write(&"..."[..name.dots], piece) {
@@ -211,6 +215,16 @@ impl<'a> Summarizer<'a> {
         name.end = token.end;
         self.name = Some(name);
         true
+    }
+
+    /// Whether a text in a table's place is its name: in SQLite, if it looks like one.
+    fn is_table(&self, token: Token) -> bool {
+        let inside = self.text.as_bytes().get(token.start + 1..token.end.saturating_sub(1));
+        self.dialect.tables_may_be_texts()
+            && inside.is_some_and(|name| {
+                !name.is_empty()
+                    && name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | 0x80..))
+            })
     }
 
     #[inline]
@@ -310,6 +324,15 @@ impl<'a> Summarizer<'a> {
         if verb.is_opaque() {
             return;
         }
+        // `USE INDEX FOR JOIN (i)`.
+        let hint = |word: &str| keyword::is_any(word.as_bytes(), &["INDEX", "KEY"]);
+        let is_hint = match keyword::is(self.words[1].as_bytes(), "FOR") {
+            true => hint(self.words[0]),
+            false => keyword::is(bytes, "FOR") && hint(self.words[1]),
+        };
+        if is_hint {
+            return;
+        }
         match verb::clause(bytes) {
             Some(verb::Clause::Select) if verb.may_contain_query() => self.statement(word),
             Some(verb::Clause::From) if verb.has_from() && !from && !self.is_distinct_from() => {
@@ -326,7 +349,9 @@ impl<'a> Summarizer<'a> {
                 let frame = self.frame();
                 (frame.want, frame.list, frame.from) = (Want::TargetAfter(Verb::Select), true, true);
             }
-            Some(verb::Clause::Join) if verb.has_from() => {
+            Some(verb::Clause::Into) if verb == Verb::InsertAll => self.frame().want = Want::Target,
+            Some(verb::Clause::StraightJoin) if verb == Verb::Select && !from => {}
+            Some(verb::Clause::Join | verb::Clause::StraightJoin) if verb.has_from() => {
                 let frame = self.frame();
                 (frame.want, frame.from, frame.joined) = (Want::TargetAfter(Verb::Select), true, true);
             }
@@ -367,14 +392,14 @@ impl<'a> Summarizer<'a> {
         }
     }
 
-    fn named_token(&mut self, token: Token) {
+    fn named_token(&mut self, token: Token, after_dot: bool) {
         let word = &self.text[token.start..token.end];
         let bytes = word.as_bytes();
         let is_word = token.kind == Kind::Word;
         let skip = std::mem::take(&mut self.skip_word);
         let want = self.frame().want;
         match want {
-            Want::Nothing if is_word => self.word(word),
+            Want::Nothing if is_word && !after_dot => self.word(word),
             Want::Nothing => {}
             Want::Statement if is_word => self.statement(word),
             Want::Explained if is_word => {
@@ -388,17 +413,19 @@ impl<'a> Summarizer<'a> {
             Want::TableOrQuery if is_word && keyword::is(bytes, "VALUES") => *self.frame() = OPAQUE,
             Want::TableOrQuery => {
                 *self.frame() = Frame { verb: Verb::Select, list: true, from: true, ..OPAQUE };
-                self.target(token);
+                if token.kind != Kind::Text || self.is_table(token) {
+                    self.target(token);
+                }
             }
-            Want::TargetAfter(verb) if is_word && (skip || verb.allows_before_target(bytes)) => {
+            Want::TargetAfter(verb)
+                if is_word && (skip || verb.allows_before_target(bytes) || self.is_of_many(verb, bytes)) =>
+            {
                 self.before_target(verb, word);
             }
             Want::Target | Want::TargetAfter(_) => {
                 self.frame().want = Want::Nothing;
-                if token.kind != Kind::Text
-                    || self.frame().verb.has_from()
-                    || self.frame().verb == Verb::Insert
-                {
+                let holds_tables = self.frame().verb.has_from() || self.frame().verb == Verb::Insert;
+                if token.kind != Kind::Text || holds_tables && self.is_table(token) {
                     self.target(token);
                 }
             }
@@ -408,7 +435,7 @@ impl<'a> Summarizer<'a> {
             Want::ObjectName(_) if is_word && keyword::is(bytes, "ON") => self.frame().want = Want::Target,
             Want::ObjectName(quoted) => {
                 self.frame().want = Want::Nothing;
-                if token.kind != Kind::Text || quoted {
+                if token.kind != Kind::Text || quoted && self.is_table(token) {
                     self.target(token);
                 }
                 if self.done {
@@ -434,6 +461,11 @@ impl<'a> Summarizer<'a> {
         }
     }
 
+    /// `ALL` and `FIRST` of Oracle's insert into many tables.
+    fn is_of_many(&self, verb: Verb, word: &[u8]) -> bool {
+        verb == Verb::Insert && self.dialect == Dialect::Generic && keyword::is_any(word, &["ALL", "FIRST"])
+    }
+
     /// Words between a verb and its target.
     fn before_target(&mut self, verb: Verb, word: &'a str) {
         let bytes = word.as_bytes();
@@ -441,6 +473,9 @@ impl<'a> Summarizer<'a> {
             self.skip_word = true;
         } else if keyword::is_any(bytes, &["INTO", "OVERWRITE"]) {
             self.frame().want = Want::Target;
+        } else if keyword::is_any(bytes, &["ALL", "FIRST"]) {
+            let frame = self.frame();
+            (frame.verb, frame.want) = (Verb::InsertAll, Want::Nothing);
         } else if keyword::is(bytes, "FROM") {
             let frame = self.frame();
             (frame.want, frame.from) = (Want::TargetAfter(Verb::Select), true);
@@ -468,7 +503,11 @@ impl<'a> Summarizer<'a> {
 
 impl Sink for Summarizer<'_> {
     fn token(&mut self, token: Token) {
-        if token.kind == Kind::Comment || self.full || self.continues_name(token) {
+        if token.kind == Kind::Comment || self.full {
+            return;
+        }
+        let after_dot = std::mem::replace(&mut self.after_dot, token.kind == Kind::Punct(b'.'));
+        if self.continues_name(token) {
             return;
         }
         let named = self.name.is_some();
@@ -480,7 +519,7 @@ impl Sink for Summarizer<'_> {
             return;
         }
         match token.kind {
-            Kind::Word | Kind::Quoted | Kind::Text => self.named_token(token),
+            Kind::Word | Kind::Quoted | Kind::Text => self.named_token(token, after_dot),
             Kind::Punct(b'(') => self.open(),
             Kind::Punct(b')') => self.close(),
             Kind::Punct(b';') => self.next_statement(),

@@ -3,7 +3,8 @@
 use super::scan::steps;
 use super::{Dialect, analyze};
 
-const DIALECTS: [Dialect; 4] = [Dialect::Generic, Dialect::PostgreSql, Dialect::MySql, Dialect::Sqlite];
+const DIALECTS: [Dialect; 5] =
+    [Dialect::Generic, Dialect::PostgreSql, Dialect::MySql, Dialect::Sqlite, Dialect::GoogleSql];
 
 /// The most steps a byte may cost: a few look-aheads over it.
 const STEPS_PER_BYTE: usize = 8;
@@ -86,6 +87,45 @@ fn no_repetition_costs_more_than_its_length() {
         "\u{0}",
         "VALUES (\"a\"),",
         "U&'",
+        "/*M!",
+        "/*!50001 ",
+        "/*!50001 a */",
+        "//",
+        "//\n",
+        "// a",
+        "-- \r",
+        "-- \ra",
+        "]]",
+        "[]]",
+        "[a]]",
+        "['",
+        "[a--",
+        "[a--]",
+        "'''",
+        "\"\"\"",
+        "r'",
+        "E'a'\n",
+        "'a'\n",
+        "\"a\" ",
+        "\"a\")",
+        "\"a\" (",
+        "\"a\" = (",
+        "\"a\" NOT ",
+        "\"a\" /* */ ",
+        "\"a\", ",
+        "SELECT \"a\", ",
+        "(SELECT \"a\", ",
+        "SELECT \"a\" UNION ",
+        "f(\"a\", ",
+        "BETWEEN \"a\" AND ",
+        "PASSWORD a ",
+        "CREATE USER a PASSWORD b, ",
+        "IDENTIFIED BY RANDOM ",
+        "EXEC a b, ",
+        "EXEC a;",
+        "£1",
+        "£",
+        "a.",
     ];
     for dialect in DIALECTS {
         for piece in pieces {

@@ -7,6 +7,8 @@ use super::keyword::{is, is_any};
 pub(super) enum Verb {
     Select,
     Insert,
+    /// Oracle's `INSERT ALL INTO a … INTO b …`.
+    InsertAll,
     Update,
     Delete,
     Merge,
@@ -133,7 +135,10 @@ pub(super) enum Clause {
     Select,
     From,
     Join,
+    /// A join where tables stand, a word of no account behind `SELECT`.
+    StraightJoin,
     Apply,
+    Into,
     Using,
     With,
     /// The end of a list of tables.
@@ -166,13 +171,14 @@ pub(super) fn clause(word: &[u8]) -> Option<Clause> {
         "FORMAT",
     ];
     Some(match word.len() {
+        4 if is(word, "INTO") => Clause::Into,
         4 if is(word, "FROM") => Clause::From,
         4 if is(word, "JOIN") => Clause::Join,
         4 if is(word, "WITH") => Clause::With,
         5 if is(word, "APPLY") => Clause::Apply,
         5 if is(word, "USING") => Clause::Using,
         6 if is(word, "SELECT") => Clause::Select,
-        13 if is(word, "STRAIGHT_JOIN") => Clause::Join,
+        13 if is(word, "STRAIGHT_JOIN") => Clause::StraightJoin,
         _ if is_any(word, &END) => Clause::End,
         _ => return None,
     })

@@ -16,7 +16,7 @@ pub fn system_name(dialect: &str) -> &str {
         "mssql" | "microsoft" => "microsoft.sql_server",
         "oracle" => "oracle.db",
         "redshift" => "aws.redshift",
-        "spanner" => "gcp.spanner",
+        "spanner" | "spanner+spanner" => "gcp.spanner",
         "hana" => "sap.hana",
         "db2" | "ibm_db_sa" => "ibm.db2",
         "firebird" => "firebirdsql",
