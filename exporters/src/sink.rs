@@ -72,6 +72,7 @@ impl Sink {
         let (kind, encoding) = match exporter {
             Exporter::Otlp(otlp) => {
                 let receiver = Arc::new(Receiver::new(otlp, config.export_timeout));
+                receiver.remarks().iter().for_each(|line| config.log(Level::Warn, line));
                 let json = otlp.protocol == Protocol::HttpJson;
                 let kind = Kind::Otlp {
                     receiver,
