@@ -2,11 +2,11 @@
 //!
 //! Never through `logging`: the application's handlers may call back into us.
 
-use std::io::Write;
-use std::os::fd::AsFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use exporters::output;
 
 /// How much is said; each level includes the ones before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,15 +38,20 @@ pub fn enabled(level: Level) -> bool {
     level as u8 <= LEVEL.load(Ordering::Relaxed)
 }
 
-/// Writes one line.
+/// Writes one line, or leaves it out where stderr does not take it at once: the application's thread waits for nobody.
 pub fn say(level: Level, text: &str) {
+    write(level, text, Duration::ZERO);
+}
+
+/// As [`say`], for the exporter thread, which can wait a little for a reader.
+pub fn say_patiently(level: Level, text: &str) {
+    write(level, text, output::PATIENCE);
+}
+
+fn write(level: Level, text: &str, patience: Duration) {
     if enabled(level) {
-        // Past the lock of `io::stderr()`, which a child of a fork could inherit locked. One write for the whole line:
-        // other threads' lines stay whole. A closed stderr is not our fault to report.
-        let _ = std::io::stderr()
-            .as_fd()
-            .try_clone_to_owned()
-            .map(|stderr| std::fs::File::from(stderr).write_all(format!("remora: {text}\n").as_bytes()));
+        // One write for the whole line: other threads' lines stay whole. A closed stderr is not our fault to report.
+        let _ = output::stderr(format!("remora: {text}\n").as_bytes(), patience);
     }
 }
 

@@ -92,7 +92,7 @@ pub fn exporter_config(settings: &'static Settings) -> ExporterConfig {
         retry_max_bytes: delivery.retry_max_bytes,
         exit_timeout: delivery.exit_timeout,
         resource: Box::new(|_generation| resource(settings::get())),
-        log: Box::new(|level, text| diagnostics::say(level.into(), text)),
+        log: Box::new(|level, text| diagnostics::say_patiently(level.into(), text)),
         after_sigterm: Box::new(lifecycle::after_sigterm_flush),
         ..ExporterConfig::new(exporters.collect())
     }

@@ -53,7 +53,7 @@ impl Otlp {
     }
 }
 
-/// `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, read by the embedder: the exporter thread never reads the
+/// `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, read by the embedder: the exporter thread never reads the
 /// environment, which the application may be changing.
 #[derive(Clone, Debug, Default)]
 pub struct Proxy {
@@ -61,21 +61,29 @@ pub struct Proxy {
     pub http: Option<String>,
     /// For `https:` endpoints.
     pub https: Option<String>,
-    /// Hosts reached directly: names, `.suffixes` or `*`, separated by commas.
+    /// Hosts reached directly: names, `.suffixes`, addresses, networks (`10.0.0.0/8`) or `*`, with a port or without,
+    /// separated by commas.
     pub no_proxy: String,
 }
 
 impl Proxy {
     /// From the environment, lower-case names first. Call it where nobody changes the environment meanwhile.
     pub fn from_env() -> Self {
-        let read = |lower: &str, upper: &str| {
-            [lower, upper].iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        Self::from_variables(|name| std::env::var(name).ok())
+    }
+
+    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let read = |names: &[&str]| {
+            names.iter().find_map(|name| variable(name).filter(|value| !value.trim().is_empty()))
         };
+        // Under CGI, upper case is the client's `Proxy` header.
+        let cgi = variable("REQUEST_METHOD").is_some();
+        let http: &[&str] = if cgi { &["http_proxy"] } else { &["http_proxy", "HTTP_PROXY"] };
+        let all = || read(&["all_proxy", "ALL_PROXY"]);
         Self {
-            // Upper case is not read for plain HTTP: under CGI it is the client's `Proxy` header.
-            http: read("http_proxy", "http_proxy"),
-            https: read("https_proxy", "HTTPS_PROXY"),
-            no_proxy: read("no_proxy", "NO_PROXY").unwrap_or_default(),
+            http: read(http).or_else(all),
+            https: read(&["https_proxy", "HTTPS_PROXY"]).or_else(all),
+            no_proxy: read(&["no_proxy", "NO_PROXY"]).unwrap_or_default(),
         }
     }
 }
@@ -176,5 +184,30 @@ impl std::fmt::Debug for ExporterConfig {
             .field("schedule_delay", &self.schedule_delay)
             .field("max_export_batch_size", &self.max_export_batch_size)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxies(variables: &[(&str, &str)]) -> Proxy {
+        Proxy::from_variables(|name| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn proxies_are_named_in_either_case_and_lower_case_wins() {
+        let found = proxies(&[("HTTP_PROXY", "a"), ("https_proxy", "b"), ("HTTPS_PROXY", "c")]);
+        assert_eq!((found.http.as_deref(), found.https.as_deref()), (Some("a"), Some("b")));
+        let found = proxies(&[("ALL_PROXY", "a"), ("http_proxy", ""), ("HTTPS_PROXY", "c")]);
+        assert_eq!((found.http.as_deref(), found.https.as_deref()), (Some("a"), Some("c")));
+    }
+
+    #[test]
+    fn under_cgi_upper_case_is_what_a_client_sends() {
+        let found = proxies(&[("HTTP_PROXY", "a"), ("REQUEST_METHOD", "GET")]);
+        assert_eq!(found.http, None);
     }
 }

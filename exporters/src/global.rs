@@ -62,7 +62,7 @@ pub fn shutdown() {
     }
 }
 
-/// See [`Pipeline::leave`]. Async-signal-safe but for its wait.
+/// See [`Pipeline::leave`]. Async-signal-safe but for its wait, unless [`shutdown`] came before.
 pub fn leave() {
     if let Some(pipeline) = current() {
         pipeline.leave();

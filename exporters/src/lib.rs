@@ -14,6 +14,7 @@ pub mod compress;
 pub mod config;
 pub mod encode;
 pub mod global;
+pub mod output;
 pub mod pipeline;
 pub mod probe;
 pub mod request;

@@ -66,6 +66,10 @@ pub struct Pipeline {
     /// An exit that may lock nothing asks for its flush, and waits until it has `left`.
     pub(crate) leaving: AtomicBool,
     pub(crate) left: AtomicBool,
+    /// The exit flush is over: what comes later is for the C library's exit.
+    ended: AtomicBool,
+    /// The exporter did not answer an exit in time: nobody waits for it again.
+    given_up: AtomicBool,
     pub(crate) shared: Shared,
 }
 
@@ -112,6 +116,8 @@ impl Pipeline {
             sigterm: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             left: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
             shared: Shared::default(),
         }));
         let _ = this.set(pipeline);
@@ -279,19 +285,55 @@ impl Pipeline {
             control.pause = false;
             if !control.running && !self.is_pending() {
                 control.closed = true;
+                self.ended.store(true, Ordering::SeqCst);
                 return;
             }
             control.orders.exit = Some(reply);
         }
         self.wake();
-        let bound = self.config.exit_timeout.unwrap_or(LONGEST_EXIT) + GRACE;
-        if done.recv_timeout(bound).is_ok() {
-            let thread = self.control().thread.take();
-            if let Some((handle, _)) = thread {
-                let _ = handle.join();
-            }
+        if done.recv_timeout(self.patience()).is_ok() {
+            self.join();
+            self.ended.store(true, Ordering::SeqCst);
+        } else {
+            self.given_up.store(true, Ordering::SeqCst);
         }
         self.close();
+    }
+
+    /// What a caller waits for an exit flush.
+    fn patience(&self) -> Duration {
+        self.config.exit_timeout.unwrap_or(LONGEST_EXIT) + GRACE
+    }
+
+    fn join(&self) {
+        let thread = self.control().thread.take();
+        if let Some((handle, _)) = thread {
+            let _ = handle.join();
+        }
+    }
+
+    /// What was finished after the exit flush, by later exit handlers and finalizers: another one, in what is left of
+    /// the bound. The interpreter is gone, and so are this thread's locals: nothing here may need them.
+    #[cold]
+    fn shutdown_again(&'static self) {
+        if !self.is_pending() {
+            return;
+        }
+        let (reply, _done) = sync_channel(1);
+        {
+            let mut control = self.control();
+            control.closed = false;
+            control.orders.exit = Some(reply);
+        }
+        self.start();
+        let until = Instant::now() + self.patience();
+        while self.running.load(Ordering::SeqCst) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.close();
+        if !self.running.load(Ordering::SeqCst) {
+            self.join();
+        }
     }
 
     /// Ends the thread before a fork, within `bound`; what is in flight waits for [`Self::resume_after_fork`]. False:
@@ -334,13 +376,22 @@ impl Pipeline {
     }
 
     /// An exit flush for where nothing may be locked or allocated: the C library's `exit` can have been called in a
-    /// signal handler. Does nothing where no thread runs; the pipeline goes on working.
-    pub fn leave(&self) {
+    /// signal handler. Does nothing where no thread runs; the pipeline goes on working. After [`Self::shutdown`], a
+    /// flush of what came later.
+    pub fn leave(&'static self) {
+        if self.given_up.load(Ordering::SeqCst) {
+            return;
+        }
+        if self.ended.load(Ordering::SeqCst) {
+            // A fault of ours must not unwind into the C library.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.shutdown_again()));
+            return;
+        }
         let Some(event) = self.event.get() else { return };
         self.left.store(false, Ordering::SeqCst);
         self.leaving.store(true, Ordering::SeqCst);
         thread::ring(event.as_raw_fd());
-        let until = Instant::now() + self.config.exit_timeout.unwrap_or(LONGEST_EXIT) + GRACE;
+        let until = Instant::now() + self.patience();
         while self.running.load(Ordering::SeqCst)
             && !self.left.load(Ordering::SeqCst)
             && Instant::now() < until
@@ -353,7 +404,7 @@ impl Pipeline {
     /// Asks for an exit flush and then `after_sigterm`. Async-signal-safe. False: no thread runs that could.
     pub fn request_sigterm_flush(&self) -> bool {
         let Some(event) = self.event.get() else { return false };
-        if !self.running.load(Ordering::Acquire) {
+        if self.given_up.load(Ordering::SeqCst) || !self.running.load(Ordering::Acquire) {
             return false;
         }
         self.sigterm.store(true, Ordering::SeqCst);

@@ -55,12 +55,14 @@ fn one(exporter: &Exporter, timeout: Duration) -> ProbeResult {
 fn receiver(otlp: &Otlp, timeout: Duration) -> ProbeResult {
     let receiver = Receiver::new(otlp, timeout);
     let outcome = send(otlp, &receiver);
-    let (ok, detail) = match outcome {
+    let (ok, what) = match outcome {
         Ok(Outcome::Accepted { odd: false, .. }) => (true, "accepts spans".to_owned()),
         Ok(Outcome::Accepted { .. }) => (true, "accepts spans, but its answer is not OTLP".to_owned()),
         Ok(Outcome::Retry { why, .. } | Outcome::Rejected(why)) => (false, why.to_string()),
         Err(why) => (false, why),
     };
+    let detail =
+        std::iter::once(what).chain(receiver.remarks().iter().cloned()).collect::<Vec<_>>().join("; ");
     ProbeResult {
         exporter: "otlp",
         endpoint: receiver.shown().to_owned(),

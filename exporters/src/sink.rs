@@ -72,6 +72,7 @@ impl Sink {
         let (kind, encoding) = match exporter {
             Exporter::Otlp(otlp) => {
                 let receiver = Arc::new(Receiver::new(otlp, config.export_timeout));
+                receiver.remarks().iter().for_each(|line| config.log(Level::Warn, line));
                 let json = otlp.protocol == Protocol::HttpJson;
                 let kind = Kind::Otlp {
                     receiver,
@@ -102,9 +103,9 @@ impl Sink {
         }
     }
 
-    /// Whether the last attempt failed.
+    /// Whether the last attempt to send failed. What is written at once keeps nobody waiting.
     pub(crate) fn is_failing(&self) -> bool {
-        self.failing
+        self.failing && self.receiver().is_some()
     }
 
     /// Whether another request fits within `max` bytes. One always does.
@@ -139,9 +140,8 @@ impl Sink {
         // A fault of ours loses this batch, not the thread.
         let result = catch_unwind(AssertUnwindSafe(|| {
             if matches!(self.kind, Kind::Console) {
-                console::write(batch, timeline);
-                self.sent(total as u64, ledger);
-                self.succeeded(ledger);
+                let written = console::write(batch, timeline);
+                self.wrote(written, total as u64, ledger);
                 done = total;
             }
             while done < total {
@@ -186,20 +186,26 @@ impl Sink {
             }
             Kind::File(lines) => {
                 let mut line = self.encoder.take();
-                match lines.append(&mut line) {
-                    Ok(()) => {
-                        self.sent(spans, ledger);
-                        self.succeeded(ledger);
-                    }
-                    Err(why) => {
-                        self.lose(Loss::File, spans, ledger);
-                        self.failed(&why, State::Failing, ledger);
-                    }
-                }
+                let written = lines.append(&mut line);
+                self.wrote(written, spans, ledger);
             }
             Kind::Console => {}
         }
         true
+    }
+
+    /// What a file or stderr took at once, or did not.
+    fn wrote(&mut self, written: Result<(), Failure>, spans: u64, ledger: Ledger<'_>) {
+        match written {
+            Ok(()) => {
+                self.sent(spans, ledger);
+                self.succeeded(ledger);
+            }
+            Err(why) => {
+                self.lose(Loss::File, spans, ledger);
+                self.failed(&why, State::Failing, ledger);
+            }
+        }
     }
 
     /// An attempt to deliver request `number` came to an end.
@@ -241,8 +247,8 @@ impl Sink {
         self.failing = false;
         if std::mem::take(&mut self.said_failing) {
             let line = match &self.kind {
-                Kind::File(lines) => format!("{} can be written again", lines.path()),
-                _ => format!("{} reachable again", self.shown()),
+                Kind::File(_) | Kind::Console => format!("{} can be written again", self.shown()),
+                Kind::Otlp { .. } => format!("{} reachable again", self.shown()),
             };
             ledger.config.log(Level::Info, &line);
         }

@@ -80,6 +80,8 @@ pub(crate) struct Worker {
     dozing: bool,
     flushes: Vec<Flush>,
     exit: Option<Exit>,
+    /// Of the bound of an exit, by one that came before.
+    spent: Duration,
     said_lost: u64,
     said_at: Option<Instant>,
     /// In flight while the thread stops for a fork.
@@ -102,6 +104,7 @@ impl Worker {
             dozing: false,
             flushes: Vec::new(),
             exit: None,
+            spent: Duration::ZERO,
             said_lost: 0,
             said_at: None,
             parked: Flights::new(),
@@ -188,6 +191,7 @@ impl Worker {
         let limit = p.config().exit_timeout.unwrap_or(if failing { EXIT_FAILING } else { EXIT });
         self.tick(p, now);
         self.sinks.iter_mut().for_each(|sink| sink.outbox.hurry());
+        let limit = limit.saturating_sub(self.spent);
         self.exit = Some(Exit { then, started: now, deadline: now + limit });
     }
 
@@ -196,9 +200,9 @@ impl Worker {
     fn finish_exit(&mut self, p: &'static Pipeline, now: Instant, flights: &mut Flights) -> bool {
         let Some(exit) = &mut self.exit else { return false };
         if p.config().exit_timeout.is_none() && self.sinks.iter().any(Sink::is_failing) {
-            exit.deadline = exit.deadline.min(exit.started + EXIT_FAILING);
+            exit.deadline = exit.deadline.min(exit.started + EXIT_FAILING.saturating_sub(self.spent));
         }
-        let deadline = exit.deadline;
+        let (started, deadline) = (exit.started, exit.deadline);
         let drained = self.taken >= self.drain_to && self.aside.is_none();
         let delivered = drained && self.sinks.iter().all(|sink| sink.outbox.is_empty());
         // What waits for a moment after the deadline need not be waited for.
@@ -225,6 +229,7 @@ impl Worker {
             }
             Some(Then::Leave) | None => return false,
         };
+        self.spent += started.elapsed();
         p.shared.set_state(State::Closed);
         p.close();
         // A signal that came meanwhile: the process dies of it, as it would have without us.

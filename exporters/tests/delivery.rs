@@ -206,6 +206,65 @@ fn garbage_after_a_success_counts_as_sent_and_is_said_once() {
 }
 
 #[test]
+fn an_acceptance_whose_body_breaks_off_is_not_sent_again() {
+    for reply in [
+        Reply::Raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", false),
+        Reply::Raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", true),
+        Reply::Raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", false),
+    ] {
+        let kind = format!("{reply:?}");
+        let collector = Collector::start(move |n| if n == 0 { reply.clone() } else { Reply::Ok });
+        let mut otlp = Otlp::new(Protocol::HttpProtobuf, collector.url());
+        otlp.timeout = Duration::from_millis(500);
+        let under = Under::test(otlp, |_| {});
+        under.finish(10);
+        assert!(under.pipeline.flush(Duration::from_secs(10)), "{kind}: {:?}", under.lines());
+        assert_eq!((under.balance().sent, collector.requests()), (10, 1), "{kind}");
+        // What is left of the connection is not used again.
+        under.finish(10);
+        assert!(under.pipeline.flush(Duration::from_secs(10)), "{kind}: {:?}", under.lines());
+        assert_eq!((under.balance().sent, collector.spans()), (20, 20), "{kind}");
+    }
+}
+
+#[test]
+fn an_exit_that_gave_up_is_not_waited_for_again() {
+    let collector = Collector::start(|_| Reply::Http(400, String::new(), Vec::new()));
+    let (go, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let under = Under::test(Otlp::new(Protocol::HttpProtobuf, collector.url()), |config| {
+        config.exit_timeout = Some(Duration::from_secs(1));
+        // The exporter hangs in what it has to say.
+        config.log = Box::new(move |_, _| {
+            let _ = held.lock().unwrap().recv();
+        });
+    });
+    under.finish(10);
+    under.pipeline.shutdown();
+    let start = Instant::now();
+    under.pipeline.leave();
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(!under.pipeline.request_sigterm_flush());
+    drop(go);
+}
+
+#[test]
+fn spans_of_after_the_exit_flush_are_sent_with_the_last_of_the_process() {
+    let collector = Collector::start(|_| Reply::Ok);
+    let under = Under::http(collector.url());
+    for round in 1..=3 {
+        under.finish(10);
+        if round == 1 {
+            under.pipeline.shutdown();
+        } else {
+            under.pipeline.leave();
+        }
+        assert_eq!((under.balance().sent, collector.spans()), (10 * round, 10 * round as usize));
+        assert!(!under.pipeline.status().running);
+    }
+}
+
+#[test]
 fn a_connection_closed_mid_request_is_retried() {
     for reply in [Reply::CloseEarly, Reply::CloseLate] {
         let kind = format!("{reply:?}");

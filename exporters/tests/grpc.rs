@@ -11,6 +11,7 @@
 mod support;
 
 use std::convert::Infallible;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,13 +21,13 @@ use std::time::Duration;
 
 use agent_core::queue::Loss;
 use bytes::Bytes;
-use exporters::{Compression, Otlp, Protocol};
+use exporters::{Compression, Otlp, Protocol, Proxy};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
-use support::Under;
+use support::{Middlebox, Under, tunnel};
 
 /// What the server answers to a call.
 #[derive(Clone, Default)]
@@ -166,6 +167,72 @@ fn calls_arrive_compressed_or_not() {
         assert!(under.pipeline.flush(Duration::from_secs(10)), "{:?}", under.lines());
         assert_eq!((under.balance().sent, server.spans.load(Ordering::SeqCst)), (2_000, 2_000));
         assert!(under.lines().is_empty(), "{:?}", under.lines());
+    }
+}
+
+#[test]
+fn plain_grpc_goes_through_a_proxy_as_a_tunnel() {
+    let server = Server::start(|_| ok());
+    let (proxy, asked) = tunnel("Proxy-Authorization: Basic bWU6c2VjcmV0");
+    let mut otlp = server.otlp();
+    otlp.proxy = Proxy { http: Some(proxy), ..Proxy::default() };
+    let under = Under::test(otlp, |_| {});
+    under.finish(10);
+    assert!(under.pipeline.flush(Duration::from_secs(10)), "{:?}", under.lines());
+    assert_eq!(server.spans.load(Ordering::SeqCst), 10);
+    assert_eq!(asked.recv().unwrap(), server.address.to_string());
+}
+
+#[test]
+fn a_connection_that_answers_no_more_is_replaced() {
+    let server = Server::start(|_| ok());
+    let between = Middlebox::before(server.address);
+    let mut otlp = Otlp::new(Protocol::Grpc, format!("http://{}", between.address));
+    otlp.timeout = Duration::from_millis(500);
+    let under = Under::test(otlp, |_| {});
+    under.finish(10);
+    assert!(under.pipeline.flush(Duration::from_secs(10)), "{:?}", under.lines());
+    between.frozen.store(true, Ordering::SeqCst);
+    under.finish(10);
+    assert!(under.pipeline.flush(Duration::from_secs(10)), "{:?}", under.lines());
+    assert_eq!((under.balance().sent, server.spans.load(Ordering::SeqCst)), (20, 20));
+    assert_eq!(between.connections.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn the_wrong_port_is_suspected_only_where_nothing_spoke_http2() {
+    const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let reset = |code| [SETTINGS, &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, code]].concat();
+    let goaway = |code| [SETTINGS, &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, code]].concat();
+    let cases = [
+        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n".to_vec(), "is it the HTTP port?"),
+        (reset(2), "the receiver reset the request (INTERNAL_ERROR)"),
+        (reset(8), "the receiver reset the request (CANCEL)"),
+        (reset(7), "connection closed before the answer"),
+        (goaway(0), "connection closed before the answer"),
+        (goaway(11), "the receiver closed the connection (ENHANCE_YOUR_CALM)"),
+    ];
+    for (answer, says) in cases {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                let mut bytes = [0; 16 * 1024];
+                let mut read = 0;
+                // The preface, the settings and the head of a request.
+                while read < 200 {
+                    read += stream.read(&mut bytes).unwrap();
+                }
+                let _ = stream.write_all(&answer);
+                // Until the other side has enough of it.
+                while stream.read(&mut bytes).is_ok_and(|count| count > 0) {}
+            }
+        });
+        let under = Under::test(Otlp::new(Protocol::Grpc, format!("http://{address}")), |_| {});
+        under.finish(10);
+        under.wait("failure", |u| u.pipeline.status().failures > 0);
+        assert!(under.lines()[0].contains(says), "{says}: {:?}", under.lines());
+        assert_eq!(under.balance().pending, 10);
     }
 }
 

@@ -3,8 +3,7 @@
 #![allow(clippy::allow_attributes, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 mod support;
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use exporters::{Compression, Exporter, ExporterConfig, Otlp, Protocol, Proxy, gl
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
-use support::{Collector, Connection, Reply, Under};
+use support::{Collector, Connection, Reply, Under, proxy_saying, tunnel};
 
 /// An authority with a server's and a client's certificate, in files.
 struct Authority {
@@ -174,32 +173,6 @@ fn json_goes_over_http_too() {
     assert!(under.lines().is_empty(), "{:?}", under.lines());
 }
 
-/// A proxy that answers CONNECT, if `credentials` come along, and tells what it was asked.
-fn tunnel(credentials: &'static str) -> (String, std::sync::mpsc::Receiver<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let (tell, asked) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let mut near = listener.accept().unwrap().0;
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            near.read_exact(&mut byte).unwrap();
-            head.push(byte[0]);
-        }
-        let head = String::from_utf8(head).unwrap();
-        assert!(head.contains(credentials), "{head}");
-        let target = head.split(' ').nth(1).unwrap().to_owned();
-        let mut far = TcpStream::connect(&target).unwrap();
-        tell.send(target).unwrap();
-        near.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").unwrap();
-        let (mut from, mut to) = (near.try_clone().unwrap(), far.try_clone().unwrap());
-        std::thread::spawn(move || std::io::copy(&mut from, &mut to));
-        let _ = std::io::copy(&mut far, &mut near);
-    });
-    (format!("http://me:secret@{address}"), asked)
-}
-
 #[test]
 fn https_goes_through_a_proxy_as_a_tunnel() {
     let authority = Authority::new("proxy");
@@ -224,6 +197,55 @@ fn http_goes_to_the_proxy_with_the_whole_url() {
     under.finish(10);
     assert!(under.pipeline.flush(Duration::from_secs(10)), "{:?}", under.lines());
     assert_eq!(collector.spans(), 10);
+}
+
+#[test]
+fn a_tunnel_to_an_address_of_version_6_is_asked_for_in_brackets() {
+    let (proxy, asked) = proxy_saying("HTTP/1.1 502 Bad Gateway\r\n\r\n");
+    let mut otlp = Otlp::new(Protocol::HttpProtobuf, "https://[::1]/v1/traces");
+    otlp.proxy = Proxy { https: Some(proxy), ..Proxy::default() };
+    let said = complaint(otlp);
+    assert!(said.contains("(the proxy answered 502)"), "{said}");
+    assert!(asked.recv().unwrap().starts_with("CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n"));
+}
+
+#[test]
+fn nothing_that_a_proxy_writes_is_repeated() {
+    let (proxy, _asked) = proxy_saying("HTTP/1.1 \x1b[31mFAKE\n\x07 x\r\n\r\n");
+    let mut otlp = Otlp::new(Protocol::HttpProtobuf, "https://127.0.0.1:1/v1/traces");
+    otlp.proxy = Proxy { https: Some(proxy), ..Proxy::default() };
+    let said = complaint(otlp);
+    assert!(said.contains("(the proxy answered garbage)"), "{said:?}");
+}
+
+#[test]
+fn a_proxy_that_is_not_spoken_to_is_one_line_and_spans_go_without_it() {
+    let collector = Collector::start(|_| Reply::Ok);
+    let mut otlp = Otlp::new(Protocol::HttpProtobuf, collector.url());
+    otlp.proxy = Proxy { http: Some("socks5://me:secret@127.0.0.1:1".into()), ..Proxy::default() };
+    let under = Under::test(otlp, |_| {});
+    under.finish(10);
+    assert!(under.pipeline.flush(Duration::from_secs(10)), "{:?}", under.lines());
+    assert_eq!(
+        under.lines(),
+        ["the proxy of http_proxy, https_proxy or all_proxy is no http: URL: spans go without it"]
+    );
+}
+
+#[test]
+fn headers_that_frame_a_message_are_left_out_and_said() {
+    let collector = Collector::start(|_| Reply::Ok);
+    let mut otlp = Otlp::new(Protocol::HttpProtobuf, collector.url());
+    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    otlp.headers =
+        vec![header("Transfer-Encoding", "chunked"), header("content-length", "3"), header("x", "y")];
+    let under = Under::test(otlp, |_| {});
+    under.finish(10);
+    assert!(under.pipeline.flush(Duration::from_secs(10)), "{:?}", under.lines());
+    assert_eq!((collector.requests(), collector.spans()), (1, 10));
+    let line =
+        |name| format!("OTEL_EXPORTER_OTLP_HEADERS: {name} is left out: it is for the connection to say");
+    assert_eq!(under.lines(), [line("transfer-encoding"), line("content-length")]);
 }
 
 #[test]

@@ -123,3 +123,45 @@ def test_an_exit_with_a_full_queue_balances_and_says_what_was_lost(traced, bad_e
     reasons = dict(pair.split("=") for pair in last.partition("(")[2].partition(")")[0].split(", "))
     assert sum(map(int, reasons.values())) == 50_000
     assert set(reasons) <= {"queue_full", "retry_full", "exit"}
+
+
+LATE = {
+    "exit handler": """
+import atexit
+atexit.register(lambda: make("late"))
+import remora
+remora.init()
+""",
+    "finalizer": """
+import remora
+remora.init()
+class Late:
+    def __del__(self, span=remora.span):
+        with span("select 1 as late", **{"db.query.text": "select 1 as late"}):
+            pass
+late = Late()
+""",
+    "finalizer, and nothing before": """
+import remora
+remora.init()
+make = lambda label: None
+class Late:
+    def __del__(self, span=remora.span):
+        for label in ("work", "late"):
+            with span(label, **{"db.query.text": "select 1 as " + label}):
+                pass
+late = Late()
+""",
+}
+
+
+@pytest.mark.parametrize("how", LATE)
+def test_what_comes_after_the_exit_flush_is_sent_or_counted(traced, bad_endpoint, how: str):
+    code = SPANS + LATE[how] + 'make("work")'
+    result = traced(code, env={"REMORA_ENABLED": None}).ok()
+    assert labels(result.spans) == {"work": 1, "late": 1}
+    assert result.stderr == ""
+    endpoint = bad_endpoint()
+    endpoint.close()
+    lost = traced(code, env=endpoint.env(REMORA_ENABLED=None, OTEL_BSP_SCHEDULE_DELAY="60000")).ok()
+    assert lost.agent_lines[-1] == "remora: 2 spans lost (exit=2), 0 sent"

@@ -1,11 +1,12 @@
 """Signals: SIGTERM at its default flushes and kills; what application or host have set up stays."""
 
+import os
 import signal
 
 import pytest
 from support.bad_endpoint import Hang
 from support.process import run_python
-from support.programs import SPANS, labels
+from support.programs import SPANS, UNREAD_STDERR, labels
 from support.pythons import Python, on_every_python, on_oldest_and_newest
 
 TERM = "\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(30)\n"
@@ -276,3 +277,40 @@ def test_sigterm_with_the_collector_down_still_kills_in_time(traced, bad_endpoin
     assert result.agent_lines[-1] == "remora: 3 spans lost (exit=3), 0 sent"
     # 2 s or 0.3 s, and a slow machine.
     assert result.seconds < (5 if silent else 3)
+
+
+@pytest.mark.parametrize("exporter", ["console", "otlp"])
+def test_sigterm_kills_where_nobody_reads_stderr(traced, bad_endpoint, exporter: str):
+    endpoint = bad_endpoint()
+    endpoint.close()
+    code = """
+import remora
+make("pending", 5)
+until(lambda: remora.status()["export"]["failures"])
+"""
+    env = endpoint.env(OTEL_TRACES_EXPORTER=exporter)
+    result = traced(SPANS + UNREAD_STDERR + code + TERM, env=env)
+    assert result.returncode == -signal.SIGTERM
+
+
+def test_sigterm_kills_parent_and_child_where_the_exporter_hangs(traced, tmp_path):
+    # To read a certificate out of a FIFO is to wait for somebody who writes one.
+    os.mkfifo(tmp_path / "ca.pem")
+    code = """
+make("parent")
+child = os.fork()
+make("either")
+if child:
+    os.kill(child, signal.SIGTERM)
+    assert os.waitpid(child, 0)[1] == signal.SIGTERM
+    os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(30)
+"""
+    env = {
+        "OTEL_TRACES_EXPORTER": "otlp",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "https://127.0.0.1:9",
+        "OTEL_EXPORTER_OTLP_CERTIFICATE": str(tmp_path / "ca.pem"),
+        "OTEL_BSP_SCHEDULE_DELAY": "10",
+        "REMORA_EXIT_TIMEOUT": "100",
+    }
+    assert traced(SPANS + code, env=env).returncode == -signal.SIGTERM

@@ -42,6 +42,18 @@ def thread_names():
     return names
 """
 
+# stderr is a full pipe that stays open and is never read.
+UNREAD_STDERR = """
+_reader, _writer = os.pipe()
+os.set_blocking(_writer, False)
+try:
+    while True:
+        os.write(_writer, bytes(4096))
+except BlockingIOError:
+    os.set_blocking(_writer, True)
+os.dup2(_writer, 2)
+"""
+
 
 def label_of(span: Span) -> str:
     """What `make` was called with."""

@@ -22,7 +22,8 @@ extern "C" fn at_c_exit() {
 }
 
 /// Registers the flush with `atexit`, where registered first it runs last, and with the C library for hosts that end
-/// past `atexit`: a uWSGI worker that is busy does. After a usual end there is nothing left to do there.
+/// past `atexit`: a uWSGI worker that is busy does. After a usual end only what later exit handlers and finalizers did
+/// is left to do there.
 pub fn register(py: Python<'_>) -> PyResult<()> {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -3,12 +3,15 @@
 //! A native `sigaction`: `signal.getsignal` keeps answering `SIG_DFL`, nothing is imported, and an application that
 //! sets a handler of its own simply replaces ours. Where it puts the default back, as uvicorn does before it dies of
 //! the signal that it has caught, ours takes that place again.
+//!
+//! The bound does not depend on the exporter: a timer of the kernel sends the signal again where it hangs.
 
 use std::mem::zeroed;
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use agent_core::generation;
 use pyo3::prelude::*;
 use pyo3::types::PyInt;
 
@@ -19,20 +22,63 @@ use crate::wrapper::{self, Call, CallHook, HookResult};
 use crate::{diagnostics, hook};
 
 static BREAKER: Breaker = Breaker::new("signal");
-/// How long a thread that has raised the signal itself waits for its end, in milliseconds.
+/// How long the exporter has for the flush, in milliseconds.
 static PATIENCE: AtomicU64 = AtomicU64::new(0);
+/// The fork generation in which the timer runs: a child does not inherit it.
+static ARMED: AtomicU32 = AtomicU32::new(0);
 /// Beyond the bound of an exit, which the exporter keeps: this one is for an exporter that hangs.
 const MARGIN: Duration = Duration::from_secs(1);
 const EXIT: Duration = Duration::from_secs(2);
+/// How a signal of a timer is marked; libc names it for some systems only.
+const SI_TIMER: libc::c_int = -2;
 const STEP: Duration = Duration::from_millis(5);
 
 extern "C" fn on_sigterm(_signal: libc::c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+    // SAFETY: the kernel's own description of the signal, as SA_SIGINFO promises.
+    let code = if info.is_null() { libc::SI_USER } else { unsafe { (*info).si_code } };
+    if code == SI_TIMER && ARMED.load(Ordering::Relaxed) == generation::current() {
+        return die();
+    }
     if !exporters::global::sigterm_flush_request() {
         return die();
     }
-    // SAFETY: the kernel's own description of the signal, as SA_SIGINFO promises.
-    if unsafe { !info.is_null() && (*info).si_code == libc::SI_TKILL } {
+    if code == libc::SI_TKILL {
         await_death();
+    }
+    arm();
+}
+
+/// Sends the process SIGTERM once more when the time is up. By system calls alone: the C library's `timer_create` is
+/// not async-signal-safe.
+fn arm() {
+    let now = generation::current();
+    if ARMED.swap(now, Ordering::Relaxed) == now {
+        return;
+    }
+    let millis = PATIENCE.load(Ordering::Relaxed);
+    // SAFETY: plain structures, for which zero is a value, outlive the calls that read them; `timer` is written by the
+    // first call before the second one reads it. The thread's errno lives as long as the thread.
+    unsafe {
+        let errno = libc::__errno_location();
+        let saved = *errno;
+        let mut event: libc::sigevent = zeroed();
+        event.sigev_notify = libc::SIGEV_SIGNAL;
+        event.sigev_signo = libc::SIGTERM;
+        let mut timer: libc::c_int = 0;
+        let id = &raw mut timer;
+        if libc::syscall(libc::SYS_timer_create, libc::CLOCK_MONOTONIC, &raw const event, id) == 0 {
+            let mut at: libc::itimerspec = zeroed();
+            at.it_value.tv_sec = (millis / 1000) as libc::time_t;
+            at.it_value.tv_nsec = (millis % 1000 * 1_000_000) as libc::c_long;
+            libc::syscall(
+                libc::SYS_timer_settime,
+                timer,
+                0,
+                &raw const at,
+                ptr::null_mut::<libc::itimerspec>(),
+            );
+        }
+        *errno = saved;
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
 
 use agent_core::clock::Timeline;
 use agent_core::id::{SpanId, TraceId};
@@ -10,6 +9,8 @@ use agent_core::record::{Entries, Entry, Value};
 use agent_core::span::{SpanKind, SpanRef, StatusCode};
 
 use crate::batch::Batch;
+use crate::output;
+use crate::request::{Failure, io_text};
 
 /// Values longer than this are cut.
 const MAX_VALUE: usize = 200;
@@ -136,9 +137,10 @@ fn duration(nanos: u64) -> String {
     }
 }
 
-/// Writes the tree; a closed stderr is nobody's fault.
-pub(crate) fn write(batch: &Batch, timeline: &Timeline) {
-    let _ = std::io::stderr().lock().write_all(render(batch, timeline).as_bytes());
+/// Writes the tree.
+pub(crate) fn write(batch: &Batch, timeline: &Timeline) -> Result<(), Failure> {
+    output::stderr(render(batch, timeline).as_bytes(), output::PATIENCE)
+        .map_err(|error| Failure::File(format!("cannot write stderr: {}", io_text(&error))))
 }
 
 #[cfg(test)]

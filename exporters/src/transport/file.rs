@@ -1,24 +1,40 @@
 //! OTLP/JSON, one request per line. <https://opentelemetry.io/docs/specs/otel/protocol/file-exporter/>
 //!
-//! Opened with the first line, appended to with one write per line, so that processes may share a file.
+//! Opened with the first line and where another file, or none, has taken its name since; appended to with one write
+//! per line, so that processes may share a file.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::PathBuf;
 
+use crate::output;
 use crate::request::{Failure, io_text};
+
+/// An open file and what it was.
+#[derive(Debug)]
+struct Open {
+    file: File,
+    identity: (u64, u64),
+}
 
 /// A file of lines.
 #[derive(Debug)]
 pub(crate) struct Lines {
     path: String,
-    file: Option<File>,
+    /// The same where the application goes to another folder.
+    absolute: PathBuf,
+    open: Option<Open>,
     torn: bool,
 }
 
 impl Lines {
     /// `%p` in the path is the process id.
     pub(crate) fn new(path: &str) -> Self {
-        Self { path: path.replace("%p", &std::process::id().to_string()), file: None, torn: false }
+        let path = path.replace("%p", &std::process::id().to_string());
+        let absolute = std::path::absolute(&path).unwrap_or_else(|_| PathBuf::from(&path));
+        Self { path, absolute, open: None, torn: false }
     }
 
     pub(crate) fn path(&self) -> &str {
@@ -29,35 +45,56 @@ impl Lines {
         Failure::File(format!("cannot write {}: {}", self.path, io_text(error)))
     }
 
-    fn open(&self) -> std::io::Result<File> {
-        OpenOptions::new().append(true).create(true).open(&self.path)
+    fn open(&self) -> std::io::Result<Open> {
+        // A FIFO that nobody reads fails instead of waiting for a reader.
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        let file = OpenOptions::new().append(true).create(true).custom_flags(flags).open(&self.absolute)?;
+        let metadata = file.metadata()?;
+        Ok(Open { file, identity: (metadata.dev(), metadata.ino()) })
     }
 
     /// Whether it can be written to; leaves no empty file behind.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         // A link that leads to nothing yet is there all the same.
-        let existed = std::fs::symlink_metadata(&self.path).is_ok();
+        let existed = std::fs::symlink_metadata(&self.absolute).is_ok();
         self.open().map_err(|error| self.failure(&error))?;
         if !existed {
-            let _ = std::fs::remove_file(&self.path);
+            let _ = std::fs::remove_file(&self.absolute);
         }
         Ok(())
     }
 
+    /// The file that has the name now.
+    fn current(&mut self) -> std::io::Result<Open> {
+        let Some(open) = self.open.take() else { return self.open() };
+        let moved = match std::fs::metadata(&self.absolute) {
+            Ok(now) => (now.dev(), now.ino()) != open.identity,
+            Err(error) => error.kind() == ErrorKind::NotFound,
+        };
+        if !moved {
+            return Ok(open);
+        }
+        match self.open() {
+            // Out of reach since (chroot, other rights): what still has a name somewhere is not lost.
+            Err(_) if open.file.metadata().is_ok_and(|metadata| metadata.nlink() > 0) => Ok(open),
+            other => {
+                self.torn &= other.is_err();
+                other
+            }
+        }
+    }
+
     /// Appends `line`, which has no newline yet.
     pub(crate) fn append(&mut self, line: &mut Vec<u8>) -> Result<(), Failure> {
+        let open = self.current().map_err(|error| self.failure(&error))?;
         if self.torn {
             // An earlier line was written in part: what follows must not be glued to it.
             line.insert(0, b'\n');
         }
         line.push(b'\n');
-        let mut file = match self.file.take() {
-            Some(file) => file,
-            None => self.open().map_err(|error| self.failure(&error))?,
-        };
-        match file.write_all(line) {
+        match output::write_all(open.file.as_fd(), line, usize::MAX, output::PATIENCE) {
             Ok(()) => {
-                self.file = Some(file);
+                self.open = Some(open);
                 self.torn = false;
                 Ok(())
             }

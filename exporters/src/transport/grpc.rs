@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use flate2::read::{GzDecoder, ZlibDecoder};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use tokio::time::Instant;
 
 use super::MAX_ANSWER;
 use super::http::USER_AGENT;
@@ -71,12 +72,13 @@ pub(super) async fn attempt(
     headers: &HeaderMap,
     body: Bytes,
     timeout: Duration,
+    until: Instant,
 ) -> Result<Outcome, Failure> {
     let mut headers = headers.clone();
     if let Ok(value) = HeaderValue::from_str(&format!("{}m", timeout.as_millis().min(99_999_999))) {
         headers.insert("grpc-timeout", value);
     }
-    let answer = pool.post(&headers, body).await?;
+    let answer = pool.post(&headers, body, until).await?;
     match status(&answer) {
         Some((0, _)) => {
             let partial = message(&answer).and_then(|message| response::partial_success(&message));

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
+use tokio::time::Instant;
 
 use super::pool::Pool;
 use crate::compress::Compressor;
@@ -30,8 +31,13 @@ fn now() -> u64 {
 }
 
 /// One attempt.
-pub(super) async fn attempt(pool: &Pool, headers: &HeaderMap, body: Bytes) -> Result<Outcome, Failure> {
-    let answer = pool.post(headers, body).await?;
+pub(super) async fn attempt(
+    pool: &Pool,
+    headers: &HeaderMap,
+    body: Bytes,
+    until: Instant,
+) -> Result<Outcome, Failure> {
+    let answer = pool.post(headers, body, until).await?;
     let text = |name| answer.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     if !(200..300).contains(&answer.status) {
         let after = text(header::RETRY_AFTER).and_then(|value| response::retry_after(value, now()));

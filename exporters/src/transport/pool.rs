@@ -1,6 +1,7 @@
 //! Connections to one receiver: some of HTTP/1.1, or one of HTTP/2. Both end with the runtime that drives them.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
@@ -10,6 +11,8 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
 
 use super::connect::{self, ProxyAt};
 use super::endpoint::{Endpoint, basic};
@@ -48,18 +51,35 @@ pub(super) struct Answer {
     pub(super) trailers: HeaderMap,
 }
 
+/// A connection of HTTP/2. It ends with its last request once the pool has forgotten it: one that nobody answers on
+/// would else stay until the kernel gives it up.
+struct Shared {
+    sender: http2::SendRequest<Once>,
+    driver: AbortHandle,
+    /// Whether an answer ever came.
+    answered: AtomicBool,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
 enum Sender {
     H1(http1::SendRequest<Once>),
-    H2(http2::SendRequest<Once>),
+    H2(Arc<Shared>),
 }
 
 /// Connections. The locks are held for a push or a pop, never across an await.
 pub(super) struct Pool {
     endpoint: Result<Endpoint, Failure>,
     otlp: Otlp,
+    /// Or what to say of one that cannot be used.
+    proxy: Result<Option<ProxyAt>, String>,
     tls: OnceLock<Arc<ClientConfig>>,
     idle: Mutex<Vec<http1::SendRequest<Once>>>,
-    shared: Mutex<Option<http2::SendRequest<Once>>>,
+    shared: Mutex<Option<Arc<Shared>>>,
     /// One dials while others wait: they may share what comes of it.
     dialling: tokio::sync::Mutex<()>,
     /// Why TLS broke off after the handshake: how a server refuses a client's certificate.
@@ -72,8 +92,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Pool {
     pub(super) fn new(endpoint: Result<Endpoint, Failure>, otlp: Otlp) -> Self {
+        let proxy = endpoint.as_ref().ok().and_then(|endpoint| connect::proxy_for(&otlp.proxy, endpoint));
         Self {
             endpoint,
+            proxy: proxy.map(ProxyAt::parse).transpose(),
             otlp,
             tls: OnceLock::new(),
             idle: Mutex::default(),
@@ -85,6 +107,11 @@ impl Pool {
 
     pub(super) fn shown(&self) -> &str {
         self.endpoint.as_ref().map_or("the endpoint", |endpoint| &endpoint.shown)
+    }
+
+    /// What to say of a proxy that is not used.
+    pub(super) fn remark(&self) -> Option<&str> {
+        self.proxy.as_ref().err().map(String::as_str)
     }
 
     pub(super) fn clear(&self) {
@@ -104,9 +131,8 @@ impl Pool {
 
     fn kept(&self) -> Option<Sender> {
         let mut shared = lock(&self.shared);
-        if let Some(sender) = shared.take_if(|sender| !sender.is_closed()) {
-            *shared = Some(sender.clone());
-            return Some(Sender::H2(sender));
+        if let Some(open) = shared.as_ref().filter(|shared| !shared.sender.is_closed()) {
+            return Some(Sender::H2(open.clone()));
         }
         *shared = None;
         drop(shared);
@@ -121,43 +147,59 @@ impl Pool {
 
     async fn dial(&self, endpoint: &Endpoint, proxy: Option<&ProxyAt>) -> Result<Sender, Failure> {
         let tls = if endpoint.tls { Some(self.tls()?) } else { None };
-        let (stream, h2) = connect::connect(endpoint, proxy, tls).await?;
+        let (stream, h2) = connect::connect(endpoint, proxy, self.tunnels(endpoint), tls).await?;
         let io = TokioIo::new(stream);
-        let grpc = self.otlp.protocol == Protocol::Grpc;
-        if h2 || grpc {
-            let (sender, connection) =
-                http2::handshake(TokioExecutor::new(), io).await.map_err(|error| protocol(&error, grpc))?;
-            tokio::spawn(drive(connection, self.alert.clone()));
-            *lock(&self.shared) = Some(sender.clone());
-            Ok(Sender::H2(sender))
+        if h2 || self.is_grpc() {
+            let (sender, connection) = http2::handshake(TokioExecutor::new(), io)
+                .await
+                .map_err(|error| protocol(&error, self.is_grpc()))?;
+            let driver = tokio::spawn(drive(connection, self.alert.clone())).abort_handle();
+            let shared = Arc::new(Shared { sender, driver, answered: AtomicBool::new(false) });
+            *lock(&self.shared) = Some(shared.clone());
+            Ok(Sender::H2(shared))
         } else {
-            let (sender, connection) = http1::handshake(io).await.map_err(|error| protocol(&error, grpc))?;
+            let (sender, connection) = http1::handshake(io).await.map_err(|error| protocol(&error, false))?;
             tokio::spawn(drive(connection, self.alert.clone()));
             Ok(Sender::H1(sender))
         }
     }
 
-    /// Sends one POST and reads the answer.
-    pub(super) async fn post(&self, headers: &HeaderMap, body: Bytes) -> Result<Answer, Failure> {
+    fn is_grpc(&self) -> bool {
+        self.otlp.protocol == Protocol::Grpc
+    }
+
+    /// Whether a proxy sees a tunnel: HTTP/2 without TLS is nothing that it could forward.
+    fn tunnels(&self, endpoint: &Endpoint) -> bool {
+        endpoint.tls || self.is_grpc()
+    }
+
+    /// Sends one POST and reads the answer, of which what breaks off or has not come by `until` may be missing where
+    /// the head says that the request was accepted.
+    pub(super) async fn post(
+        &self,
+        headers: &HeaderMap,
+        body: Bytes,
+        until: Instant,
+    ) -> Result<Answer, Failure> {
         let endpoint = self.endpoint.as_ref().map_err(Clone::clone)?;
-        let proxy = connect::proxy_for(&self.otlp.proxy, endpoint).map(ProxyAt::parse).transpose()?;
+        let proxy = self.proxy.as_ref().ok().and_then(Option::as_ref);
         let mut fresh = false;
         loop {
             let sender = match self.kept().filter(|_| !fresh) {
                 Some(sender) => sender,
                 None => {
-                    let may_share = endpoint.tls || self.otlp.protocol == Protocol::Grpc;
+                    let may_share = endpoint.tls || self.is_grpc();
                     let _turn = if may_share { Some(self.dialling.lock().await) } else { None };
                     match self.kept().filter(|_| may_share && !fresh) {
                         Some(sender) => sender,
                         None => {
                             fresh = true;
-                            self.dial(endpoint, proxy.as_ref()).await?
+                            self.dial(endpoint, proxy).await?
                         }
                     }
                 }
             };
-            match self.exchange(sender, endpoint, proxy.as_ref(), headers, body.clone()).await {
+            match self.exchange(sender, endpoint, headers, body.clone(), until).await {
                 // The receiver closed a kept connection while it was idle: that says nothing about its health.
                 Err(Failure::Closed) if !fresh => fresh = true,
                 Err(Failure::Closed) => return Err(self.closed(endpoint)),
@@ -186,19 +228,23 @@ impl Pool {
         &self,
         sender: Sender,
         endpoint: &Endpoint,
-        proxy: Option<&ProxyAt>,
         headers: &HeaderMap,
         body: Bytes,
+        until: Instant,
     ) -> Result<Answer, Failure> {
-        let plain_proxy = proxy.filter(|_| !endpoint.tls);
-        let absolute = matches!(sender, Sender::H2(_)) || plain_proxy.is_some();
+        let proxy = self.proxy.as_ref().ok().and_then(Option::as_ref);
+        let plain_proxy = proxy.filter(|_| !self.tunnels(endpoint));
+        let h2 = matches!(sender, Sender::H2(_));
+        let absolute = h2 || plain_proxy.is_some();
+        // HTTP/2 has a place of its own for the host.
+        let host = headers.get(http::header::HOST).filter(|_| h2).and_then(|host| host.to_str().ok());
         let mut request = Request::new(Once(Some(body)));
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = if absolute {
             let scheme = if endpoint.tls { "https" } else { "http" };
             Uri::builder()
                 .scheme(scheme)
-                .authority(endpoint.authority.as_str())
+                .authority(host.unwrap_or(&endpoint.authority))
                 .path_and_query(endpoint.path.as_str())
                 .build()
         } else {
@@ -215,11 +261,15 @@ impl Pool {
             map.insert(http::header::PROXY_AUTHORIZATION, value);
         }
         map.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-        let grpc = self.otlp.protocol == Protocol::Grpc;
+        let grpc = self.is_grpc();
         match sender {
-            Sender::H2(mut sender) => {
-                let response = sender.send_request(request).await.map_err(|error| protocol(&error, grpc))?;
-                read(response).await
+            Sender::H2(shared) => {
+                map.remove(http::header::HOST);
+                let sent = shared.sender.clone().send_request(request).await;
+                let hint = grpc && !shared.answered.load(Ordering::Relaxed);
+                let response = sent.map_err(|error| protocol(&error, hint))?;
+                shared.answered.store(true, Ordering::Relaxed);
+                read(response, grpc, until).await
             }
             Sender::H1(mut sender) => {
                 if !request.headers().contains_key(http::header::HOST)
@@ -227,8 +277,8 @@ impl Pool {
                 {
                     request.headers_mut().insert(http::header::HOST, value);
                 }
-                let response = sender.send_request(request).await.map_err(|error| protocol(&error, grpc))?;
-                let answer = read(response).await?;
+                let response = sender.send_request(request).await.map_err(|error| protocol(&error, false))?;
+                let answer = read(response, grpc, until).await?;
                 // Ready once the answer is read to its end, unless the receiver closes.
                 if sender.ready().await.is_ok() {
                     lock(&self.idle).push(sender);
@@ -265,7 +315,8 @@ fn tls_failure(error: &hyper::Error) -> Option<Failure> {
     None
 }
 
-fn protocol(error: &hyper::Error, grpc: bool) -> Failure {
+/// Why no answer came. `hint`: nothing has shown yet that the other side speaks HTTP/2.
+fn protocol(error: &hyper::Error, hint: bool) -> Failure {
     if error.is_parse() {
         return Failure::Protocol("answers, but not in HTTP/1.1: is it the gRPC port?".into());
     }
@@ -280,28 +331,58 @@ fn protocol(error: &hyper::Error, grpc: bool) -> Failure {
         if inner.downcast_ref::<std::io::Error>().is_some() {
             return Failure::Closed;
         }
+        if let Some(h2) = inner.downcast_ref::<h2::Error>()
+            && h2.is_remote()
+        {
+            return told(h2);
+        }
         source = inner.source();
     }
-    if grpc {
+    if hint {
         return Failure::Protocol("answers, but not in HTTP/2: is it the HTTP port?".into());
     }
     Failure::Protocol("the answer broke off".into())
 }
 
-async fn read(response: Response<Incoming>) -> Result<Answer, Failure> {
+/// What a receiver that speaks HTTP/2 gives as its reason.
+fn told(error: &h2::Error) -> Failure {
+    match error.reason() {
+        // It has not looked at the request, and may on another connection.
+        Some(h2::Reason::NO_ERROR | h2::Reason::REFUSED_STREAM) => Failure::Closed,
+        reason => {
+            let reason = reason.map_or_else(String::new, |reason| format!(" ({reason:?})"));
+            let what = if error.is_reset() { "reset the request" } else { "closed the connection" };
+            Failure::Protocol(format!("the receiver {what}{reason}"))
+        }
+    }
+}
+
+async fn read(response: Response<Incoming>, grpc: bool, until: Instant) -> Result<Answer, Failure> {
     let (head, mut incoming) = response.into_parts();
+    // The status of gRPC comes behind the message.
+    let accepted = !grpc && head.status.is_success();
     let mut answer = Answer {
         status: head.status.as_u16(),
         headers: head.headers,
         body: BytesMut::new(),
         trailers: HeaderMap::new(),
     };
-    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx)).await {
+    if accepted {
+        // A request that was accepted is not sent again for the sake of what follows.
+        let _ = timeout_at(until, read_body(&mut incoming, &mut answer)).await;
+    } else {
+        read_body(&mut incoming, &mut answer).await?;
+    }
+    Ok(answer)
+}
+
+async fn read_body(incoming: &mut Incoming, answer: &mut Answer) -> Result<(), Failure> {
+    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut *incoming).poll_frame(cx)).await {
         match frame.map_err(|_| Failure::Closed)?.into_data() {
             Ok(data) => {
                 if answer.body.len() + data.len() > MAX_ANSWER {
                     // Whatever this is, the status has been said; the rest is not worth reading.
-                    return Ok(answer);
+                    return Ok(());
                 }
                 answer.body.extend_from_slice(&data);
             }
@@ -312,5 +393,5 @@ async fn read(response: Response<Incoming>) -> Result<Answer, Failure> {
             }
         }
     }
-    Ok(answer)
+    Ok(())
 }

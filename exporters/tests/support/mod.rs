@@ -38,6 +38,8 @@ pub enum Reply {
     CloseEarly,
     /// Closes after the whole request, without an answer.
     CloseLate,
+    /// Takes the spans, writes this and closes, or stays silent.
+    Raw(&'static str, bool),
 }
 
 pub struct Collector {
@@ -154,15 +156,16 @@ fn serve(
             "deflate" => inflate(flate2::read::ZlibDecoder::new(&body[..])),
             _ => body,
         };
-        let (status, headers, answer) = match reply {
+        let (status, headers, answer) = match &reply {
+            Reply::Raw(..) => (200, String::new(), Vec::new()),
             Reply::CloseLate => return None,
             Reply::Hang => {
                 std::thread::sleep(Duration::from_secs(60));
                 return None;
             }
-            Reply::Http(status, headers, body) => (status, headers, body),
+            Reply::Http(status, headers, body) => (*status, headers.clone(), body.clone()),
             Reply::Slow(time) => {
-                std::thread::sleep(time);
+                std::thread::sleep(*time);
                 (200, String::new(), Vec::new())
             }
             _ => (200, String::new(), Vec::new()),
@@ -176,9 +179,104 @@ fn serve(
             spans.fetch_add(count(&request), Ordering::SeqCst);
             taken.lock().unwrap().push(request);
         }
+        if let Reply::Raw(text, silent) = reply {
+            reader.get_mut().write_all(text.as_bytes()).ok()?;
+            reader.get_mut().flush().ok()?;
+            if silent {
+                std::thread::sleep(Duration::from_secs(60));
+            }
+            return None;
+        }
         let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n{headers}\r\n", answer.len());
         reader.get_mut().write_all(&[head.as_bytes(), &answer].concat()).ok()?;
         reader.get_mut().flush().ok()?;
+    }
+}
+
+/// A proxy that answers CONNECT, if `credentials` come along, and tells what it was asked.
+pub fn tunnel(credentials: &'static str) -> (String, std::sync::mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, asked) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut near = listener.accept().unwrap().0;
+        let head = head(&mut near);
+        assert!(head.contains(credentials), "{head}");
+        let target = head.split(' ').nth(1).unwrap().to_owned();
+        let far = TcpStream::connect(&target).unwrap();
+        tell.send(target).unwrap();
+        near.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").unwrap();
+        pump(&near, &far, &Arc::default());
+    });
+    (format!("http://me:secret@{address}"), asked)
+}
+
+/// A proxy that answers nothing but this, and tells what it was asked.
+pub fn proxy_saying(answer: &'static str) -> (String, std::sync::mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, asked) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        while let Ok((mut near, _)) = listener.accept() {
+            let _ = tell.send(head(&mut near));
+            let _ = near.write_all(answer.as_bytes());
+        }
+    });
+    (format!("http://{address}"), asked)
+}
+
+fn head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// Carries bytes both ways until one side ends; once `frozen`, none arrives and no side is told.
+fn pump(near: &TcpStream, far: &TcpStream, frozen: &Arc<AtomicBool>) {
+    for (from, to) in [(near, far), (far, near)] {
+        let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+        let frozen = frozen.clone();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 16 * 1024];
+            while let Ok(count) = from.read(&mut bytes) {
+                if frozen.load(Ordering::SeqCst) {
+                    continue;
+                }
+                if count == 0 || to.write_all(&bytes[..count]).is_err() {
+                    let _ = to.shutdown(std::net::Shutdown::Both);
+                    return;
+                }
+            }
+        });
+    }
+}
+
+/// Something between exporter and receiver whose first connection can be made to forget: it stays open, and nothing
+/// goes through any more.
+pub struct Middlebox {
+    pub address: SocketAddr,
+    pub connections: Arc<AtomicUsize>,
+    pub frozen: Arc<AtomicBool>,
+}
+
+impl Middlebox {
+    pub fn before(receiver: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (connections, frozen) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let (seen, first) = (connections.clone(), frozen.clone());
+        std::thread::spawn(move || {
+            while let Ok((near, _)) = listener.accept() {
+                let far = TcpStream::connect(receiver).unwrap();
+                let is_first = seen.fetch_add(1, Ordering::SeqCst) == 0;
+                pump(&near, &far, &if is_first { first.clone() } else { Arc::default() });
+            }
+        });
+        Self { address, connections, frozen }
     }
 }
 
