@@ -14,6 +14,7 @@ mod hook;
 mod http;
 mod instrumentations;
 mod lifecycle;
+mod loaders;
 mod messaging;
 mod objects;
 mod old_names;

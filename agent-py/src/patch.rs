@@ -57,6 +57,9 @@ impl Site {
             }
             let method = definer.is_instance_of::<PyType>() && value.get_type().name()? != "staticmethod";
             let replacement = rebuild(&value, &|original| make(original, method))?;
+            if replacement.is(&value) {
+                return Err(PyTypeError::new_err(format!("'{name}' has nothing to call")));
+            }
             set(&definer, &name, &replacement)?;
             return Ok(Self {
                 owner: definer.unbind(),
@@ -100,13 +103,21 @@ fn own_attribute<'py>(
                 return Ok((base, value));
             }
         }
-    } else if let Some(value) = owner.getattr(intern!(py, "__dict__"))?.cast::<PyDict>()?.get_item(name)? {
-        if value.get_type().name()?.to_cow()?.to_lowercase().contains("lazy") {
+    } else if let Some(value) = own_names(owner)?.get_item(name)? {
+        if ffi::is_lazy_import(&value) {
             return Err(PyAttributeError::new_err(format!("'{name}' is a lazy import of another module")));
         }
         return Ok((owner.clone(), value));
     }
     Err(PyAttributeError::new_err(format!("{} has no attribute '{name}'", describe(owner))))
+}
+
+/// The dictionary of what is no class. Of a module without asking it: a lazy one would run.
+fn own_names<'py>(owner: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    match owner.cast::<PyModule>() {
+        Ok(module) => Ok(module.dict()),
+        Err(_) => Ok(owner.getattr(intern!(owner.py(), "__dict__"))?.cast_into::<PyDict>()?),
+    }
 }
 
 fn describe(object: &Bound<'_, PyAny>) -> String {
@@ -116,7 +127,8 @@ fn describe(object: &Bound<'_, PyAny>) -> String {
         .unwrap_or_else(|_| "object".to_owned())
 }
 
-/// Wraps what is inside a descriptor and makes the same kind of descriptor around it.
+/// Wraps what is inside a descriptor and makes the same kind of descriptor around it. A property that cannot be read
+/// has nothing inside: it comes back itself.
 ///
 /// # Errors
 /// `TypeError` where there is nothing to call; whatever `make` raises.
@@ -125,12 +137,22 @@ pub fn rebuild<'py>(value: &Bound<'py, PyAny>, make: Make<'_, 'py>) -> PyResult<
     let kind = value.get_type();
     let kind_name = kind.name()?;
     match kind_name.to_cow()?.as_ref() {
-        "staticmethod" | "classmethod" => kind.call1((make(&value.getattr(intern!(py, "__func__"))?)?,)),
+        "staticmethod" | "classmethod" => {
+            let rebuilt = kind.call1((make(&value.getattr(intern!(py, "__func__"))?)?,))?;
+            let names = |of: &Bound<'py, PyAny>| of.getattr_opt(intern!(py, "__dict__"));
+            if let (Some(from), Some(to)) = (names(value)?, names(&rebuilt)?) {
+                to.call_method1(intern!(py, "update"), (from,))?;
+            }
+            Ok(rebuilt)
+        }
         "property" => {
             let part = |name| value.getattr(name);
-            let getter = make(&part(intern!(py, "fget"))?)?;
+            let getter = part(intern!(py, "fget"))?;
+            if getter.is_none() {
+                return Ok(value.clone());
+            }
             let args = (
-                getter,
+                make(&getter)?,
                 part(intern!(py, "fset"))?,
                 part(intern!(py, "fdel"))?,
                 part(intern!(py, "__doc__"))?,

@@ -108,3 +108,15 @@ print(sorted(set(sys.modules) - before))
 """
     result = traced(code, python=python.exe, flags=["-W", "ignore"]).ok()
     assert result.stdout.strip() == "[]"
+
+
+@on_every_python
+def test_nothing_is_wrapped_after_deactivation(python: Python, traced: Callable[..., Result]) -> None:
+    code = """
+import remora._native
+remora._native.deactivate()
+import sqlite3
+assert not hasattr(sqlite3.Cursor.execute, "__wrapped__")
+sqlite3.connect(":memory:").execute("select 1")
+"""
+    assert traced(code, python=python.exe).ok().spans == []

@@ -151,3 +151,30 @@ if __name__ == "__main__":
     assert len(with_us.agent_lines) == 1
     assert "sub-interpreter" in with_us.agent_lines[0]
     assert labels(with_us.spans) == {"main": 2}
+
+
+@on("3.14", "3.15")
+def test_work_given_to_sub_interpreters_inside_a_span_is_computed_as_without_us(
+    traced, tmp_path, python: Python
+):
+    program = tmp_path / "program.py"
+    program.write_text(
+        SPANS
+        + """
+from concurrent.futures import InterpreterPoolExecutor, ThreadPoolExecutor
+import remora
+def square(x):
+    return x * x
+class Threads(ThreadPoolExecutor):
+    pass
+if __name__ == "__main__":
+    with InterpreterPoolExecutor(1) as pool, remora.span("work"):
+        print(pool.submit(square, 4).result(), list(pool.map(pow, (2, 3), (2, 2))), pool.submit(len, [1]).result())
+    with Threads(1) as pool, remora.span("work"):
+        pool.submit(make, "threaded").result()
+"""
+    )
+    with_us, bare = traced(program, python=python).ok(), run_python(program, python=python).ok()
+    assert with_us.stdout == bare.stdout == "16 [4, 9] 1\n"
+    inside = one(span for span in with_us.spans if span.name != "work")
+    assert inside.parent_id in {span.span_id for span in with_us.spans if span.name == "work"}

@@ -4,7 +4,7 @@ use std::ffi::c_int;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use agent_core::span::SpanKind;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict};
@@ -157,16 +157,31 @@ impl Patch {
     }
 }
 
-/// What the import hook calls for a patch.
+/// A patch, to the import hook.
 #[pyclass(frozen, module = "remora._native")]
-struct Apply(Py<Patch>);
+pub struct Apply(Py<Patch>);
+
+impl Apply {
+    /// Applies it to a module that was imported. `executed` is what has run where that is not what the application
+    /// gets: a facade may answer with what lies there.
+    pub fn to<'py>(
+        &self,
+        py: Python<'py>,
+        module: &Bound<'py, PyAny>,
+        executed: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<()> {
+        let patch = self.0.get();
+        match (patch.apply(py, module), executed) {
+            (Err(error), Some(executed)) if error.is_instance_of::<PyAttributeError>(py) => {
+                patch.apply(py, executed)
+            }
+            (result, _) => result,
+        }
+    }
+}
 
 #[pymethods]
 impl Apply {
-    fn __call__(&self, py: Python<'_>, module: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.0.get().apply(py, module)
-    }
-
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.0)
     }

@@ -10,12 +10,13 @@ use agent_core::tracer;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyAny, PyType};
+use pyo3::types::{PyAny, PyFunction, PyType};
 
 use super::{SCOPE, names};
 use crate::breaker::Breaker;
 use crate::current::{self, Span, StoredSpan};
 use crate::ffi::quiet;
+use crate::objects::{attribute, text};
 use crate::wrapper::{self, Behaviour, Call, Coroutines, Flight, Flights, Generators, HookResult, Start};
 use crate::{agent, patch};
 
@@ -223,7 +224,16 @@ pub fn wrap<'py>(
         Shape::Coroutine => Box::new(Coroutines::new(CoroutineFunction(named), &BREAKER)),
         Shape::Generator => Box::new(Generators::new(Arc::new(named), &BREAKER)),
     };
-    wrapper::wrap(callable, None, Some(behaviour), &BREAKER)
+    match callable.cast::<PyFunction>() {
+        Ok(function) if is_implicit(function) => wrapper::wrap_implicit(function, behaviour, &BREAKER),
+        _ => wrapper::wrap(callable, None, Some(behaviour), &BREAKER),
+    }
+}
+
+/// Whether a class would make a method of another kind of a function.
+fn is_implicit(function: &Bound<'_, PyFunction>) -> bool {
+    let name = attribute(function, intern!(function.py(), "__name__"));
+    text(&name).is_some_and(|name| wrapper::IMPLICIT.contains(&name))
 }
 
 fn decorate<'py>(

@@ -5,6 +5,8 @@
 mod held;
 mod original;
 mod raised;
+#[cfg(not(Py_3_14))]
+mod stack;
 mod struck;
 mod typedef;
 mod utf8;
@@ -12,6 +14,8 @@ mod utf8;
 pub use held::Held;
 pub use original::{call_application, iter_send, vectorcall, vectorcall_method};
 pub use raised::{Raised, give_up, quiet};
+#[cfg(not(Py_3_14))]
+pub use stack::has_stack;
 pub use typedef::{LazyType, TypeSpec, fastcall, member, method, slot};
 pub use utf8::utf8;
 
@@ -26,6 +30,16 @@ unsafe extern "C" {
     pub fn PyMethod_New(function: *mut PyObject, instance: *mut PyObject) -> *mut PyObject;
     fn PyMethod_Function(method: *mut PyObject) -> *mut PyObject;
     fn PyMethod_Self(method: *mut PyObject) -> *mut PyObject;
+}
+
+/// CPython looks itself.
+///
+/// # Safety
+/// None is needed: it is `unsafe` as before 3.14.
+#[cfg(Py_3_14)]
+#[inline]
+pub const unsafe fn has_stack() -> bool {
+    true
 }
 
 /// Function and instance of a bound method, borrowed; `None` for anything else.
@@ -111,6 +125,23 @@ pub unsafe fn set_in_immutable(
         #[cfg(Py_GIL_DISABLED)]
         (*flags).fetch_or(before & ffi::Py_TPFLAGS_IMMUTABLETYPE, std::sync::atomic::Ordering::Relaxed);
         result
+    }
+}
+
+/// Whether a module's name waits for its first use (PEP 810).
+pub fn is_lazy_import(value: &Bound<'_, PyAny>) -> bool {
+    #[cfg(Py_3_15)]
+    {
+        // SAFETY: the declaration of `lazyimportobject.h`, of which only the address is used.
+        unsafe extern "C" {
+            static mut PyLazyImport_Type: PyTypeObject;
+        }
+        pyo3::types::PyAnyMethods::get_type_ptr(value) == &raw mut PyLazyImport_Type
+    }
+    #[cfg(not(Py_3_15))]
+    {
+        let _ = value;
+        false
     }
 }
 

@@ -5,9 +5,13 @@
 //! aborts the process where such an unwinding meets its own. The thread is held here for good instead, as CPython
 //! itself does from 3.14 on; the end of the process takes it away. What is not called through this file must be short.
 
+use std::ptr;
+
 use pyo3::ffi::{PyObject, PySendResult};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+
+use super::has_stack;
 
 /// Never dropped but by an unwinding that is none of Rust's: the callee is C, through which no panic comes.
 struct Hold;
@@ -52,7 +56,7 @@ mod unwinding {
 }
 
 macro_rules! held {
-    ($($(#[$doc:meta])* $name:ident => $target:ident($($arg:ident: $of:ty),*) -> $gives:ty;)*) => { $(
+    ($($(#[$doc:meta])* $name:ident => $target:ident($($arg:ident: $of:ty),*) -> $gives:ty, else $failed:expr;)*) => { $(
         $(#[$doc])*
         ///
         /// # Safety
@@ -62,8 +66,12 @@ macro_rules! held {
             // Called by its name, it would be pyo3-ffi's function of that name after link-time optimisation, which is
             // said never to unwind: no place to hold a thread would be left. A volatile read has no name.
             static TARGET: unsafe extern "C-unwind" fn($($of),*) -> $gives = unwinding::$target;
+            // SAFETY: by this function's contract.
+            if !unsafe { has_stack() } {
+                return $failed;
+            }
             // SAFETY: a static of this type.
-            let target = unsafe { std::ptr::read_volatile(&raw const TARGET) };
+            let target = unsafe { ptr::read_volatile(&raw const TARGET) };
             let hold = Hold;
             // SAFETY: by this function's contract.
             let result = unsafe { target($($arg),*) };
@@ -77,19 +85,19 @@ held! {
     /// `PyObject_Vectorcall`.
     vectorcall => PyObject_Vectorcall(
         callable: *mut PyObject, args: *const *mut PyObject, nargsf: usize, kwnames: *mut PyObject
-    ) -> *mut PyObject;
+    ) -> *mut PyObject, else ptr::null_mut();
     /// `PyObject_VectorcallMethod`.
     vectorcall_method => PyObject_VectorcallMethod(
         name: *mut PyObject, args: *const *mut PyObject, nargsf: usize, kwnames: *mut PyObject
-    ) -> *mut PyObject;
+    ) -> *mut PyObject, else ptr::null_mut();
     /// `PyObject_Call`.
     call => PyObject_Call(
         callable: *mut PyObject, args: *mut PyObject, kwargs: *mut PyObject
-    ) -> *mut PyObject;
+    ) -> *mut PyObject, else ptr::null_mut();
     /// `PyIter_Send`.
     iter_send => PyIter_Send(
         iterator: *mut PyObject, value: *mut PyObject, result: *mut *mut PyObject
-    ) -> PySendResult;
+    ) -> PySendResult, else PySendResult::PYGEN_ERROR;
 }
 
 /// Calls what is the application's with positional arguments.
@@ -104,7 +112,7 @@ pub fn call_application<'py>(
     let args = args.into_pyobject(py)?;
     // SAFETY: attached, live objects; a new reference or null with an exception set.
     unsafe {
-        let result = call(callable.as_ptr(), args.as_ptr(), std::ptr::null_mut());
+        let result = call(callable.as_ptr(), args.as_ptr(), ptr::null_mut());
         Bound::from_owned_ptr_or_err(py, result)
     }
 }

@@ -10,7 +10,6 @@ use std::sync::Mutex;
 use pyo3::exceptions::PyAttributeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
 use crate::breaker::Breaker;
 use crate::diagnostics;
@@ -138,7 +137,9 @@ pub fn install(py: Python<'_>, disabled: impl Fn(&str) -> bool) -> PyResult<()> 
 
 /// Wraps one target in a module that the application has just imported.
 pub fn apply(py: Python<'_>, index: usize, module: &Bound<'_, PyAny>) {
-    let Some((instrumentation, target)) = entries().get(index).map(|e| (e.instrumentation, e.target)) else {
+    // Disabled: the agent was deactivated meanwhile.
+    let entry = entries().get(index).map(|e| (e.instrumentation, e.target, e.state.state));
+    let Some((instrumentation, target, _)) = entry.filter(|(_, _, state)| *state != "disabled") else {
         return;
     };
     let breaker = &instrumentation.breaker;
@@ -275,8 +276,7 @@ pub fn is_applied_in(instrumentation: &'static Instrumentation, module: &str) ->
 pub fn version(py: Python<'_>, instrumentation: &Instrumentation) -> Option<String> {
     let package = instrumentation.targets.first()?.module.split('.').next()?;
     let module = quiet(py, hook::imported(py, package))??;
-    let names = quiet(py, module.getattr(intern!(py, "__dict__")))?.cast_into::<PyDict>().ok()?;
-    quiet(py, quiet(py, names.get_item(intern!(py, "__version__")))??.extract())
+    quiet(py, hook::own(&module, intern!(py, "__version__"))?.extract())
 }
 
 /// Every library's state, in registry order.

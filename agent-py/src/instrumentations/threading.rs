@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use crate::breaker::Breaker;
 use crate::current::{self, StoredSpan};
 use crate::instrumentations::{Instrumentation, Target};
-use crate::objects;
+use crate::objects::{self, Class};
 use crate::wrapper::{self, Behaviour, Call, HookResult};
 
 /// The library.
@@ -87,15 +87,40 @@ impl Behaviour for Work {
     }
 }
 
+/// Whether an executor's workers are other interpreters, which get their work pickled, by name: a wrapper of ours would
+/// be another object than what they find there.
+#[inline]
+fn runs_elsewhere(executor: &Bound<'_, PyAny>) -> bool {
+    static THREADS: Class = Class::new("concurrent.futures.thread", "ThreadPoolExecutor");
+    cfg!(Py_3_14) && !THREADS.is_of(executor) && has_other_context(executor)
+}
+
+/// Whether an executor prepares its workers in a way of its own.
+#[cold]
+fn has_other_context(executor: &Bound<'_, PyAny>) -> bool {
+    let py = executor.py();
+    objects::attribute(executor.get_type().as_any(), intern!(py, "prepare_context"))
+        .and_then(|prepare| objects::attribute(&prepare, intern!(py, "__module__")))
+        .is_some_and(|module| !module.eq(intern!(py, "concurrent.futures.thread")).unwrap_or(false))
+}
+
 fn submit(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
     let Some(span) = current::current(py) else { return Ok(()) };
     let Some(function) = call.arg(1).map(|function| function.to_owned()) else { return Ok(()) };
-    let work =
-        wrapper::wrap(&function, None, Some(Box::new(Work(Some(span.clone().store())))), &LIBRARY.breaker)?;
+    let is_elsewhere = call.arg(0).is_some_and(|executor| runs_elsewhere(&executor));
+    let work = if is_elsewhere {
+        None
+    } else {
+        let work = Work(Some(span.clone().store()));
+        Some(wrapper::wrap(&function, None, Some(Box::new(work)), &LIBRARY.breaker)?)
+    };
     // A worker thread that this call starts serves other work later: it inherits nothing.
     let _hidden = current::hide(py, Some(span));
-    call.proceed_replacing(1, pyo3::intern!(py, "fn"), &work);
+    match work {
+        Some(work) => call.proceed_replacing(1, intern!(py, "fn"), &work),
+        None => call.proceed(),
+    }
     Ok(())
 }
 
@@ -104,6 +129,6 @@ fn hand_over(call: &mut Call<'_>) -> HookResult {
     let Some(function) = call.arg(1).map(|function| function.to_owned()) else { return Ok(()) };
     let span = current::current(py).map(current::Span::store);
     let work = wrapper::wrap(&function, None, Some(Box::new(Work(span))), &LIBRARY.breaker)?;
-    call.proceed_replacing(1, pyo3::intern!(py, "fn"), &work);
+    call.proceed_replacing(1, intern!(py, "fn"), &work);
     Ok(())
 }

@@ -4,9 +4,11 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 
 use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
 
-use super::function::{Kind, is_ours, wrapped};
-use crate::ffi::{method, slot};
+use super::function::{IMPLICIT, Kind, is_ours, wrapped};
+use crate::ffi::{fastcall, method, slot, type_dict, utf8};
 
 unsafe extern "C" fn getattro(this: *mut ffi::PyObject, name: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: attribute slot: attached, live objects.
@@ -150,6 +152,39 @@ unsafe extern "C" fn subclass_check(
     }
 }
 
+/// A class says where it has the wrapper: in the place of a function that it would have made a method of.
+unsafe extern "C" fn set_name(
+    this: *mut ffi::PyObject,
+    args: *mut *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    // SAFETY: method: attached, a wrapper, `count` live arguments. A class is ready when it calls this; what its
+    // dictionary has is borrowed and is `this`, which the caller holds.
+    unsafe {
+        if count == 2 && ffi::PyType_Check(*args) != 0 {
+            let (class, name) = (*args, *args.add(1));
+            let dict = type_dict(class.cast());
+            let is_there = !dict.is_null() && ffi::PyDict_GetItemWithError(dict, name) == this;
+            let text = Bound::from_borrowed_ptr(Python::assume_attached(), name);
+            let text = text.cast::<PyString>().ok().and_then(utf8);
+            if let Some(at) = IMPLICIT.iter().position(|known| is_there && text == Some(known)) {
+                let make =
+                    if at + 1 == IMPLICIT.len() { ffi::PyStaticMethod_New } else { ffi::PyClassMethod_New };
+                let made = make(this);
+                if made.is_null() {
+                    return made;
+                }
+                let result = ffi::PyObject_SetAttr(class, name, made);
+                ffi::Py_DECREF(made);
+                if result < 0 {
+                    return ptr::null_mut();
+                }
+            }
+        }
+        if ffi::PyErr_Occurred().is_null() { ffi::Py_NewRef(ffi::Py_None()) } else { ptr::null_mut() }
+    }
+}
+
 fn truth(answer: c_int) -> *mut ffi::PyObject {
     // SAFETY: only called by slots, attached.
     if answer < 0 { ptr::null_mut() } else { unsafe { ffi::PyBool_FromLong(answer.into()) } }
@@ -183,13 +218,14 @@ pub(super) fn methods(kind: Kind) -> Vec<ffi::PyMethodDef> {
             method(c"__instancecheck__", instance_check, ffi::METH_O),
             method(c"__subclasscheck__", subclass_check, ffi::METH_O),
         ]),
-        Kind::Method | Kind::Descriptor | Kind::Plain => {}
+        Kind::Implicit => methods.push(fastcall(c"__set_name__", set_name)),
+        Kind::Method | Kind::Descriptor | Kind::Named | Kind::Plain => {}
     }
     methods
 }
 
-pub(super) fn getset() -> Vec<ffi::PyGetSetDef> {
-    let delegated = [
+pub(super) fn getset(kind: Kind) -> Vec<ffi::PyGetSetDef> {
+    let mut delegated = vec![
         c"__class__",
         c"__module__",
         c"__doc__",
@@ -203,6 +239,10 @@ pub(super) fn getset() -> Vec<ffi::PyGetSetDef> {
         c"__annotate__",
         c"__text_signature__",
     ];
+    if matches!(kind, Kind::Named) {
+        // Looked for on the type alone.
+        delegated.push(c"__set_name__");
+    }
     let mut getset: Vec<ffi::PyGetSetDef> = delegated
         .iter()
         .map(|name| ffi::PyGetSetDef {

@@ -15,7 +15,7 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyAny, PyDict};
+use pyo3::types::{PyAny, PyCode, PyDict, PyString};
 
 use super::call::{Call, HookResult};
 use super::delegate::visit_all;
@@ -23,7 +23,7 @@ use super::function::{Behaviour, guarded, wrap};
 use super::outcome;
 use crate::breaker::Breaker;
 use crate::current::{self, Span, StoredSpan};
-use crate::ffi::{Held, LazyType, Raised, TypeSpec, clear_field, member, quiet, slot};
+use crate::ffi::{Held, LazyType, Raised, TypeSpec, clear_field, has_stack, member, quiet, slot};
 
 /// An asynchronous hook: looks at the call and says what is to happen around the coroutine that the original returns.
 /// `None`: nothing, the application gets the original's coroutine itself.
@@ -138,13 +138,16 @@ fn driver_like<'py>(original: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>
     let template = template.bind(py);
     let code = template.getattr(intern!(py, "__code__"))?;
     let changed = PyDict::new(py);
+    // A mock's code is a mock.
+    let of = quiet(py, original.getattr_opt(intern!(py, "__code__"))).flatten();
+    let of = of.filter(|of| of.is_exact_instance_of::<PyCode>());
     for name in [
         intern!(py, "co_name"),
         intern!(py, "co_qualname"),
         intern!(py, "co_filename"),
         intern!(py, "co_firstlineno"),
     ] {
-        if let Some(Some(of)) = quiet(py, original.getattr_opt(intern!(py, "__code__")))
+        if let Some(of) = &of
             && let Some(Some(value)) = quiet(py, of.getattr_opt(name))
         {
             changed.set_item(name, value)?;
@@ -156,7 +159,9 @@ fn driver_like<'py>(original: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>
     let code = code.call_method(intern!(py, "replace"), (), Some(&changed))?;
     let made = template.get_type().call1((code, template.getattr(intern!(py, "__globals__"))?))?;
     for name in [intern!(py, "__name__"), intern!(py, "__qualname__")] {
-        if let Some(Some(value)) = quiet(py, original.getattr_opt(name)) {
+        if let Some(Some(value)) = quiet(py, original.getattr_opt(name))
+            && value.is_instance_of::<PyString>()
+        {
             made.setattr(name, value)?;
         }
     }
@@ -269,6 +274,11 @@ unsafe extern "C" fn call(
         let py = Python::assume_attached();
         let this: *mut Ticket = this.cast();
         match nargsf & !ffi::PY_VECTORCALL_ARGUMENTS_OFFSET {
+            // What is awaited runs in the driver's frame, without us: here is the place to look.
+            0 if !has_stack() => {
+                (*this).flight = None;
+                ptr::null_mut()
+            }
             0 => Ticket::begin(this, py),
             1 => {
                 let result = Bound::from_borrowed_ptr(py, *args);

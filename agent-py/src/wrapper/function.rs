@@ -5,13 +5,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyAny;
+use pyo3::types::{PyAny, PyFunction};
 
 use super::attributes;
 use super::call::{Call, CallHook};
 use crate::breaker::Breaker;
-use crate::ffi::{LazyType, PyMethod_New, TypeSpec, clear_field, member, method_parts, slot, vectorcall};
+use crate::ffi::{
+    LazyType, PyMethod_New, TypeSpec, clear_field, member, method_parts, slot, type_dict, vectorcall,
+};
 
 /// What a wrapper does around its original.
 pub trait Behaviour: Send + Sync {
@@ -46,8 +49,12 @@ pub(super) struct Wrapper {
 pub(super) enum Kind {
     /// Around functions and C methods: the interpreter calls `o.m()` without making a bound method.
     Method,
+    /// Around a function that a class would make a class or static method of by its name.
+    Implicit,
     /// Around what binds in its own way.
     Descriptor,
+    /// The same, where it wants to be told the class and its name there.
+    Named,
     /// Around what does not bind: a built-in function, a partial, an instance with `__call__`.
     Plain,
     /// Around classes, which are also subclassed, asked by `isinstance` and subscripted.
@@ -57,14 +64,18 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    fn of(original: *mut ffi::PyObject) -> Self {
-        // SAFETY: a live object.
+    /// # Safety
+    /// `original` is alive; attached.
+    unsafe fn of(original: *mut ffi::PyObject) -> Self {
+        // SAFETY: by this function's contract.
         unsafe {
             let of = ffi::Py_TYPE(original);
             if ffi::PyType_Check(original) != 0 {
                 Self::Class
             } else if ffi::PyType_GetFlags(of) & ffi::Py_TPFLAGS_METHOD_DESCRIPTOR != 0 {
                 Self::Method
+            } else if is_told_its_name(of) {
+                Self::Named
             } else if (*of).tp_descr_get.is_some() {
                 Self::Descriptor
             } else {
@@ -76,7 +87,9 @@ impl Kind {
     const fn name(self) -> &'static CStr {
         match self {
             Self::Method => c"remora._native.MethodWrapper",
+            Self::Implicit => c"remora._native.ImplicitMethodWrapper",
             Self::Descriptor => c"remora._native.DescriptorWrapper",
+            Self::Named => c"remora._native.NamedDescriptorWrapper",
             Self::Plain => c"remora._native.Wrapper",
             Self::Class => c"remora._native.ClassWrapper",
             Self::Bound => c"remora._native.BoundWrapper",
@@ -84,9 +97,30 @@ impl Kind {
     }
 }
 
-static TYPES: [LazyType; 5] = [
+/// Whether a type's objects have `__set_name__`. What is callable and compiled in has none.
+///
+/// # Safety
+/// `of` is a ready type; attached.
+unsafe fn is_told_its_name(of: *mut ffi::PyTypeObject) -> bool {
+    // SAFETY: by this function's contract; a resolution order is a tuple of ready types that its type keeps alive.
+    unsafe {
+        let order = (*of).tp_mro;
+        if ffi::PyType_GetFlags(of) & ffi::Py_TPFLAGS_HEAPTYPE == 0 || order.is_null() {
+            return false;
+        }
+        let name = intern!(Python::assume_attached(), "__set_name__").as_ptr();
+        (0..ffi::PyTuple_Size(order)).any(|at| {
+            let dict = type_dict(ffi::PyTuple_GetItem(order, at).cast());
+            !dict.is_null() && ffi::PyDict_Contains(dict, name) == 1
+        })
+    }
+}
+
+static TYPES: [LazyType; 7] = [
     LazyType::new(|py| create(py, Kind::Method)),
+    LazyType::new(|py| create(py, Kind::Implicit)),
     LazyType::new(|py| create(py, Kind::Descriptor)),
+    LazyType::new(|py| create(py, Kind::Named)),
     LazyType::new(|py| create(py, Kind::Plain)),
     LazyType::new(|py| create(py, Kind::Class)),
     LazyType::new(|py| create(py, Kind::Bound)),
@@ -150,12 +184,36 @@ pub fn wrap<'py>(
     behaviour: Option<Box<dyn Behaviour>>,
     breaker: &'static Breaker,
 ) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: a live object.
+    let kind = unsafe { Kind::of(original.as_ptr()) };
+    wrap_as(kind, original, hook, behaviour, breaker)
+}
+
+/// As [`wrap`] around a function that a class which has it by one of the names of [`IMPLICIT`] would make a class or
+/// static method of, since it is a function: the wrapper asks to be made one.
+pub fn wrap_implicit<'py>(
+    original: &Bound<'py, PyFunction>,
+    behaviour: Box<dyn Behaviour>,
+    breaker: &'static Breaker,
+) -> PyResult<Bound<'py, PyAny>> {
+    wrap_as(Kind::Implicit, original, None, Some(behaviour), breaker)
+}
+
+/// What `type.__new__` makes class methods of, and last what it makes a static method of.
+pub const IMPLICIT: [&str; 3] = ["__init_subclass__", "__class_getitem__", "__new__"];
+
+fn wrap_as<'py>(
+    kind: Kind,
+    original: &Bound<'py, PyAny>,
+    hook: Option<CallHook>,
+    behaviour: Option<Box<dyn Behaviour>>,
+    breaker: &'static Breaker,
+) -> PyResult<Bound<'py, PyAny>> {
     let py = original.py();
     let vectorcall = if hook.is_some() { call_hook } else { call_behaviour };
     // SAFETY: attached, a reference of our own; the wrapper is complete before it is handed out.
     unsafe {
-        let this =
-            allocate(py, Kind::of(original.as_ptr()), original.clone().into_ptr(), vectorcall, breaker)?;
+        let this = allocate(py, kind, original.clone().into_ptr(), vectorcall, breaker)?;
         (*this).hook = hook;
         (*this).behaviour = behaviour;
         Ok(Bound::from_owned_ptr(py, this.cast()))
@@ -403,11 +461,11 @@ fn create(py: Python<'_>, kind: Kind) -> PyResult<*mut ffi::PyTypeObject> {
     ];
     let mut flags: c_ulong = 0;
     match kind {
-        Kind::Method => {
+        Kind::Method | Kind::Implicit => {
             flags = ffi::Py_TPFLAGS_METHOD_DESCRIPTOR;
             slots.push(slot(ffi::Py_tp_descr_get, descr_get as *mut c_void));
         }
-        Kind::Descriptor => slots.push(slot(ffi::Py_tp_descr_get, descr_get as *mut c_void)),
+        Kind::Descriptor | Kind::Named => slots.push(slot(ffi::Py_tp_descr_get, descr_get as *mut c_void)),
         Kind::Plain | Kind::Class | Kind::Bound => {}
     }
     attributes::add_slots(kind, &mut slots);
@@ -424,7 +482,7 @@ fn create(py: Python<'_>, kind: Kind) -> PyResult<*mut ffi::PyTypeObject> {
             member(c"__vectorcalloffset__", std::mem::offset_of!(Wrapper, vectorcall)),
             member(c"__weaklistoffset__", std::mem::offset_of!(Wrapper, weakrefs)),
         ],
-        getset: attributes::getset(),
+        getset: attributes::getset(kind),
         methods: attributes::methods(kind),
     };
     // SAFETY: each function has its slot's signature; the members lie inside `Wrapper`.

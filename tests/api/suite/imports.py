@@ -5,8 +5,11 @@ import pathlib
 import sys
 import tempfile
 import threading
+import types
+import warnings
 import zipfile
 
+import remora
 from remora import when_imported
 
 FOLDER = pathlib.Path(tempfile.mkdtemp())
@@ -387,3 +390,316 @@ def test_only_callables_are_taken():
     except TypeError:
         return
     raise AssertionError
+
+
+class Replaced:
+    """Another `sys.meta_path`, for a while."""
+
+    def __init__(self, make):
+        self.make = make
+
+    def __enter__(self):
+        self.before = sys.meta_path
+        sys.meta_path = self.make(self.before)
+
+    def __exit__(self, *error):
+        sys.meta_path = self.before
+
+
+class Around:
+    """A finder around others."""
+
+    def __init__(self, *finders):
+        self.finders = finders
+
+    def find_spec(self, name, path=None, target=None):
+        found = (finder.find_spec(name, path, target) for finder in self.finders)
+        return next((spec for spec in found if spec), None)
+
+
+def test_finders_may_be_wrapped_together_or_one_by_one():
+    ways = (
+        lambda finders: [Around(finder) for finder in finders],
+        lambda finders: [Around(*finders)],
+        lambda finders: [Around(Around(*finders))],
+    )
+    for at, way in enumerate(ways):
+        write(f"m20_{at}.py", "x = 1")
+        seen = watch(f"m20_{at}")
+        with Replaced(way):
+            module = importlib.import_module(f"m20_{at}")
+            # The finder may be put in front once more.
+            write(f"m21_{at}.py", "x = 1")
+            others = watch(f"m21_{at}")
+            other = importlib.import_module(f"m21_{at}")
+        assert seen == [module]
+        assert others == [other]
+
+
+def test_the_finders_may_be_any_iterable():
+    write("m22.py", "x = 1")
+    seen = watch("m22")
+    with Replaced(tuple):
+        module = importlib.import_module("m22")
+    assert seen == [module]
+    write("m23.py", "x = 1")
+    with Replaced(lambda finders: tuple(finders[1:])):
+        seen = watch("m23")
+        assert type(sys.meta_path) is tuple
+        module = importlib.import_module("m23")
+    assert seen == [module]
+
+
+class OnInstance:
+    """A loader whose methods lie on the instance, around another one's."""
+
+    def __init__(self, loader, ran):
+        self.loader = loader
+        self.ran = ran
+        self.create_module = loader.create_module
+        self.exec_module = self._exec
+
+    def _exec(self, module):
+        self.loader.exec_module(module)
+        self.ran.append((module, "exec_module" in vars(self)))
+
+
+def test_a_loader_keeps_what_lies_on_its_instance():
+    ran = []
+    busy = []
+
+    class Finder:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name not in ("m24", "m25") or name in busy:
+                return None
+            busy.append(name)
+            spec = importlib.util.find_spec(name)
+            busy.remove(name)
+            spec.loader = OnInstance(spec.loader, ran)
+            return spec
+
+    write("m24.py", "x = 1")
+    write("m25.py", "x = 1")
+    for name, at in (("m24", 0), ("m25", 1)):
+        seen = watch(name)
+        sys.meta_path.insert(at, Finder)
+        try:
+            module = importlib.import_module(name)
+        finally:
+            sys.meta_path.remove(Finder)
+        assert seen == [module]
+        assert ran.pop() == (module, True)
+        assert module.__loader__.exec_module == module.__loader__._exec
+
+
+def test_a_loader_of_the_old_kind_still_loads():
+    if sys.version_info >= (3, 15):
+        return
+
+    class Old:
+        def load_module(self, name):
+            module = sys.modules.setdefault(name, types.ModuleType(name))
+            module.__loader__ = self
+            module.on_instance = dict(vars(self))
+            return module
+
+    class Finder:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            return importlib.machinery.ModuleSpec(name, Old()) if name == "m26" else None
+
+    seen = watch("m26")
+    sys.meta_path.append(Finder)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = importlib.import_module("m26")
+    finally:
+        sys.meta_path.remove(Finder)
+    assert seen == [module]
+    assert module.on_instance == {}
+
+
+def zipped(*names):
+    archive = FOLDER / f"{names[0]}.zip"
+    with zipfile.ZipFile(archive, "w") as out:
+        for name in names:
+            out.writestr(name + ".py", f"name = {name!r}")
+    sys.path.insert(0, str(archive))
+
+
+def test_a_module_that_is_only_looked_for_gives_its_hooks_to_no_other():
+    zipped("z3", "z4")
+    seen = watch("z3")
+    assert importlib.util.find_spec("z3")
+    import z4
+
+    assert seen == []
+    import z3
+
+    assert seen == [z3]
+    assert z3.__loader__ is z4.__loader__
+    assert "exec_module" not in vars(z3.__loader__)
+
+
+def test_two_modules_of_one_loader_both_have_their_hooks():
+    zipped("z5", "z6")
+    seen = watch("z5"), watch("z6")
+    assert importlib.util.find_spec("z5")
+    assert importlib.util.find_spec("z6")
+    import z5
+    import z6
+
+    assert seen == ([z5], [z6])
+    assert "exec_module" not in vars(z5.__loader__)
+    importlib.reload(z5)
+    assert seen == ([z5, z5], [z6])
+
+
+def test_two_threads_that_share_a_loader_get_their_own_modules():
+    count = 40
+    zipped(*(f"hooked{i}" for i in range(count)), *(f"plain{i}" for i in range(count)))
+    seen = [watch(f"hooked{i}") for i in range(count)]
+
+    def load(names):
+        for name in names:
+            importlib.import_module(name)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        kinds = ("hooked", "plain")
+        threads = [
+            threading.Thread(target=load, args=([f"{kind}{i}" for i in range(count)],)) for kind in kinds
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert seen == [[sys.modules[f"hooked{i}"]] for i in range(count)]
+
+
+def lazily(name):
+    spec = importlib.util.find_spec(name)
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def is_lazy(module):
+    return object.__getattribute__(module, "__class__") is importlib.util._LazyModule
+
+
+def test_a_lazy_module_that_is_there_stays_lazy_and_is_given_once_it_has_run():
+    write("m27.py", "x = 1")
+    module = lazily("m27")
+    seen = watch("m27")
+    assert is_lazy(module)
+    assert seen == []
+    assert module.x == 1
+    assert seen == [module]
+
+
+def test_a_lazy_module_of_another_finder_stays_lazy_and_is_given_once_it_has_run():
+    class Finder:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name != "m28":
+                return None
+            spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+            spec.loader = importlib.util.LazyLoader(spec.loader)
+            return spec
+
+    write("m28.py", "x = 1")
+    seen = watch("m28")
+    sys.meta_path.insert(1, Finder)
+    try:
+        module = importlib.import_module("m28")
+    finally:
+        sys.meta_path.remove(Finder)
+    assert is_lazy(module)
+    assert seen == []
+    assert module.x == 1
+    assert seen == [module]
+    assert type(module) is types.ModuleType
+    assert "exec_module" not in vars(module.__loader__)
+
+
+def test_the_state_of_the_agent_leaves_lazy_modules_lazy():
+    (FOLDER / "flask").mkdir()
+    write("flask/__init__.py", "__version__ = '9'")
+    before = sys.modules.pop("flask", None)
+    try:
+        module = lazily("flask")
+        remora.status()
+        assert is_lazy(module)
+    finally:
+        del sys.modules["flask"]
+        if before:
+            sys.modules["flask"] = before
+        (FOLDER / "flask" / "__init__.py").unlink()
+        (FOLDER / "flask").rmdir()
+
+
+def test_a_module_that_replaces_itself_is_given_as_the_application_gets_it():
+    write("m29.py", "import sys, types\nsys.modules[__name__] = types.SimpleNamespace(x=1)")
+    seen = watch("m29")
+    import m29
+
+    assert seen == [m29]
+    assert m29.x == 1
+
+
+def test_a_module_executed_by_hand_is_given_and_not_the_one_of_that_name():
+    write("m30.py", "x = 1")
+    spec = importlib.machinery.PathFinder.find_spec("m30")
+    seen = watch("m30")
+    found = sys.meta_path[0].find_spec("m30")
+    module = importlib.util.module_from_spec(found)
+    sys.modules["m30"] = importlib.util.module_from_spec(spec)
+    found.loader.exec_module(module)
+    assert seen == [module]
+
+
+def test_registered_by_what_the_module_imports_is_called_once_finished():
+    write(
+        "m31.py",
+        "import m31_helper\nx = 1",
+    )
+    write(
+        "m31_helper.py",
+        "from remora import when_imported\nstates = []\n"
+        "@when_imported('m31')\ndef first(module): states.append(module.x)\n"
+        "@when_imported('m31')\ndef second(module): states.append((module.x, is_initializing(module)))\n"
+        "def is_initializing(module): return getattr(module.__spec__, '_initializing', False)\n",
+    )
+    import m31
+    import m31_helper
+
+    assert m31_helper.states == [1, (1, False)]
+    assert m31.__spec__._initializing is False
+    importlib.reload(m31)
+    assert len(m31_helper.states) == 4
+
+
+def test_registered_by_what_the_module_imports_it_is_not_called_where_the_import_fails():
+    write("m32.py", "import m32_helper\nraise KeyError(1)")
+    write(
+        "m32_helper.py", "from remora import when_imported\nstates = []\nwhen_imported('m32')(states.append)"
+    )
+    try:
+        import m32
+    except KeyError:
+        pass
+    import m32_helper
+
+    assert m32_helper.states == []
+    write("m32.py", "x = 1" + " " * 50)
+    import m32
+
+    assert m32_helper.states == [m32]

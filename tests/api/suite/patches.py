@@ -1,5 +1,7 @@
 import importlib
+import pathlib
 import sys
+import tempfile
 import types
 
 import remora
@@ -13,6 +15,12 @@ def module(name, code):
     exec(code, vars(made_module))
     sys.modules[name] = made_module
     return made_module
+
+
+def write(name, code):
+    folder = tempfile.mkdtemp()
+    (pathlib.Path(folder) / (name + ".py")).write_text(code)
+    sys.path.insert(0, folder)
 
 
 def passing(wrapped, instance, args, kwargs):
@@ -172,6 +180,71 @@ def test_a_lazy_name_stays_lazy():
     lazy = module("t9", "def __getattr__(name):\n  raise SystemError('resolved')")
     fails(AttributeError, lambda: patch("t9", "f", passing))
     assert "f" not in vars(lazy)
+
+
+def test_a_lazy_import_stays_lazy():
+    if sys.version_info < (3, 15):
+        return
+    sys.modules.pop("colorsys", None)
+    module("t17", "lazy import colorsys")
+    fails(AttributeError, lambda: patch("t17", "colorsys", passing))
+    assert "colorsys" not in sys.modules
+
+
+def test_an_object_may_be_called_lazy():
+    target = module("t12", "class LazyHandler:\n  def __call__(self): return 1\nh = LazyHandler()")
+    handle = patch("t12", "h", lambda wrapped, instance, args, kwargs: wrapped() + 1)
+    assert target.h() == 2
+    handle.remove()
+    assert target.h() == 1
+
+
+def test_what_a_module_puts_in_its_own_place_is_patched():
+    write(
+        "t13",
+        "import sys, types\ndef f(): return 'outer'\n"
+        "m = types.ModuleType(__name__)\nm.f = lambda: 'inner'\nsys.modules[__name__] = m",
+    )
+    handle = patch("t13?", "f", lambda wrapped, instance, args, kwargs: "patched " + wrapped())
+    target = importlib.import_module("t13")
+    assert handle.applied
+    assert target.f() == "patched inner"
+
+
+def test_behind_a_facade_that_a_module_puts_in_its_own_place_it_is_patched():
+    write(
+        "t14",
+        "import sys\ndef f(): return 'inner'\nclass Facade:\n  def __init__(self, module): self.module = module\n"
+        "  def __getattr__(self, name): return getattr(self.module, name)\n"
+        "sys.modules[__name__] = Facade(sys.modules[__name__])",
+    )
+    handle = patch("t14?", "f", lambda wrapped, instance, args, kwargs: "patched " + wrapped())
+    target = importlib.import_module("t14")
+    assert handle.applied
+    assert target.f() == "patched inner"
+
+
+def test_a_property_that_cannot_be_read_is_refused_and_left():
+    target = module("t15", "class A:\n  p = property(None, lambda self, value: None)")
+    before = target.A.__dict__["p"]
+    fails(TypeError, lambda: patch("t15", "A.p", passing))
+    fails(TypeError, lambda: trace("t15", "A.p"))
+    assert target.A.__dict__["p"] is before
+    assert not hasattr(target.A(), "p")
+
+
+def test_a_patched_class_or_static_method_keeps_its_attributes():
+    target = module(
+        "t16",
+        "class A:\n  @staticmethod\n  def s(): return 1\n  s.mark = 2\n"
+        "  @classmethod\n  def c(cls): return 3\n  c.mark = 4",
+    )
+    handles = [patch("t16", "A." + name, passing) for name in "sc"]
+    found = [target.A.__dict__[name] for name in "sc"]
+    assert [one.mark for one in found] == [2, 4]
+    assert (target.A.s(), target.A.c()) == (1, 3)
+    for handle in handles:
+        handle.remove()
 
 
 def test_trace_needs_no_hook_in_python():

@@ -440,6 +440,19 @@ def test_partials_and_callable_objects_are_followed():
     assert tuple(one.id for one in spans) == ids
 
 
+def test_what_only_looks_like_a_coroutine_function_is_followed():
+    from unittest import mock
+
+    double = traced(name="double")(mock.AsyncMock(return_value=4))
+
+    async def main():
+        # Were each call a fault, tracing would be off by the last.
+        return [await double() for _ in range(6)]
+
+    assert run(main()) == [4] * 6
+    assert [one.name for one in made()] == ["double"] * 6
+
+
 def test_two_wrappers_nest():
     twice = traced(name="outer")(work)
     assert run(twice(3)) == 3

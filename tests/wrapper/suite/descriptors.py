@@ -1,3 +1,4 @@
+import functools
 import inspect
 import types
 
@@ -140,6 +141,133 @@ def test_own_binding_is_traced():
     assert one.call(1) == ("bound", one, (1,))
     assert Holder.call(1) == ("called", (1,))
     assert names() == ["own", "own"]
+
+
+def test_a_descriptor_is_told_its_name():
+    class Named:
+        def __init__(self, function):
+            self.function = function
+            self.name = None
+
+        def __set_name__(self, owner, name):
+            self.name = (owner.__name__, name)
+
+        def __get__(self, instance, owner=None):
+            return self if instance is None else functools.partial(self, instance)
+
+        def __call__(self, *args):
+            return self.name, self.function(*args)
+
+    class Unbound:
+        def __set_name__(self, owner, name):
+            self.name = (owner.__name__, name)
+
+        def __call__(self):
+            return self.name
+
+    class Holder:
+        @traced(name="named")
+        @Named
+        def method(self):
+            return 1
+
+        call = traced(name="unbound")(Unbound())
+
+    names()
+    assert Holder().method() == (("Holder", "method"), 1)
+    assert Holder().call() == ("Holder", "call")
+    assert names() == ["named", "unbound"]
+    assert hasattr(Holder.__dict__["method"], "__set_name__")
+    assert not hasattr(traced(lambda: None), "__set_name__")
+
+
+def test_what_a_class_makes_a_method_by_its_name_still_is_one():
+    seen = []
+
+    class Holder:
+        @traced
+        def __new__(cls, *args):
+            return super().__new__(cls)
+
+        @traced
+        def __init_subclass__(cls, **kwargs):
+            seen.append((cls.__name__, kwargs))
+
+        @traced
+        def __class_getitem__(cls, item):
+            return cls, item
+
+    class Derived(Holder, x=1):
+        pass
+
+    names()
+    assert seen == [("Derived", {"x": 1})]
+    assert Derived[int] == (Derived, int)
+    assert type(Derived(1)) is Derived
+    assert type(Derived(1).__new__(Holder, 3)) is Holder
+    prefix = "test_what_a_class_makes_a_method_by_its_name_still_is_one.<locals>.Holder."
+    assert names() == [prefix + name for name in ("__class_getitem__", "__new__", "__new__", "__new__")]
+    kinds = {"__new__": staticmethod, "__init_subclass__": classmethod, "__class_getitem__": classmethod}
+    assert {name: type(Holder.__dict__[name]) for name in kinds} == kinds
+
+
+def test_what_a_class_makes_a_method_by_its_name_may_be_decorated_further():
+    def twice(function):
+        @functools.wraps(function)
+        def call(*args):
+            return function(*args), function(*args)
+
+        return call
+
+    class Holder:
+        @twice
+        @traced
+        def __class_getitem__(cls, item):
+            return item
+
+    class Explicit:
+        @classmethod
+        @traced
+        def __class_getitem__(cls, item):
+            return cls, item
+
+        @staticmethod
+        @traced
+        def __new__(cls):
+            return object.__new__(cls)
+
+    assert Holder[3] == (3, 3)
+    assert Explicit[3] == (Explicit, 3)
+    assert type(Explicit()) is Explicit
+
+
+def test_class_and_static_methods_keep_their_attributes():
+    class Holder:
+        @staticmethod
+        def still():
+            return 1
+
+        @classmethod
+        def made(cls):
+            return 2
+
+        still.mark = 3
+        made.mark = 4
+        still = traced(still)
+        made = traced(made)
+
+    assert [Holder.__dict__[name].mark for name in ("still", "made")] == [3, 4]
+    assert (Holder.still(), Holder.made()) == (1, 2)
+
+
+def test_a_property_that_cannot_be_read_is_left():
+    class Holder:
+        value = traced(property(None, lambda self, value: self.__dict__.update(set=value)))
+
+    one = Holder()
+    assert not hasattr(one, "value")
+    one.value = 3
+    assert vars(one) == {"set": 3}
 
 
 def test_properties_are_read_and_traced():
