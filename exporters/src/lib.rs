@@ -12,6 +12,7 @@
 pub mod batch;
 pub mod compress;
 pub mod config;
+mod descriptors;
 pub mod encode;
 pub mod global;
 pub mod output;

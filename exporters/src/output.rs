@@ -2,9 +2,11 @@
 #![expect(unsafe_code, reason = "libc calls: fcntl, poll, write")]
 
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::descriptors;
 
 /// How long the exporter thread waits for a reader that takes nothing.
 pub const PATIENCE: Duration = Duration::from_millis(250);
@@ -15,16 +17,21 @@ static STALLED: AtomicBool = AtomicBool::new(false);
 /// Writes to the process's stderr, by no lock: a child of a fork could inherit one locked. Fails where descriptor 2
 /// is closed, or is the application's: what Python opens under that number is closed on exec, a stderr is not.
 pub fn stderr(bytes: &[u8], patience: Duration) -> io::Result<()> {
-    // SAFETY: takes plain numbers; that nothing is open under this one is an answer.
-    let flags = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_GETFD) };
-    if flags < 0 || flags & libc::FD_CLOEXEC != 0 {
-        return Err(io::Error::other("it is closed"));
-    }
-    // SAFETY: it was open a moment ago. Where the application closes it meanwhile, the write fails.
-    let stderr = unsafe { BorrowedFd::borrow_raw(libc::STDERR_FILENO) };
+    let closed = || io::Error::other("it is closed");
     let patience = if STALLED.load(Ordering::Relaxed) { Duration::ZERO } else { patience };
     // No more at once than a pipe that has room takes without waiting.
-    let result = write_all(stderr, bytes, libc::PIPE_BUF, patience);
+    let write = |stderr| write_all(stderr, bytes, libc::PIPE_BUF, patience);
+    let result = if descriptors::are_separate() {
+        write(descriptors::stderr().map_err(|_| closed())?.as_fd())
+    } else {
+        // SAFETY: takes plain numbers; that nothing is open under this one is an answer.
+        let flags = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_GETFD) };
+        if flags < 0 || flags & libc::FD_CLOEXEC != 0 {
+            return Err(closed());
+        }
+        // SAFETY: it was open a moment ago. Where the application closes it meanwhile, the write fails.
+        write(unsafe { BorrowedFd::borrow_raw(libc::STDERR_FILENO) })
+    };
     match &result {
         Ok(()) => STALLED.store(false, Ordering::Relaxed),
         Err(error) if error.kind() == ErrorKind::TimedOut => STALLED.store(true, Ordering::Relaxed),

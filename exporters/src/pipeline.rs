@@ -4,7 +4,6 @@
 //! Locks: `control` is the only one that both sides take, never across an await, a join of a running thread or a
 //! call out. None is taken around a fork: a child only ever sees a pipeline of its own generation.
 
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -14,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use agent_core::queue::{Queue, QueueOptions};
 use tokio::runtime::Runtime;
-use tokio::sync::Notify;
 
 use crate::config::{ExporterConfig, Level};
+use crate::descriptors;
 use crate::status::{Shared, Status};
-use crate::thread::{self, SignalFd};
+use crate::thread::{self, Bell};
 use crate::worker::{Flush, Worker};
 
 /// Added to what a caller waits for the thread, which keeps the bound itself.
@@ -36,20 +35,14 @@ pub(crate) struct Orders {
 #[derive(Default)]
 struct Control {
     orders: Orders,
-    /// A fork is near: the thread stops as soon as it can.
-    pause: bool,
+    /// A fork is near: the thread stops once what is in flight has landed, and no later than this.
+    pause: Option<Instant>,
     closed: bool,
     running: bool,
     thread: Option<(JoinHandle<()>, Arc<AtomicI32>)>,
-    parked: Option<Parked>,
+    /// What the thread leaves to the next one.
+    parked: Option<Box<Worker>>,
     said_no_thread: bool,
-}
-
-/// What the thread leaves to the next one. The runtime keeps what is in flight: its connections stay open, and answers
-/// that come meanwhile wait in the kernel. A fork costs no request, no handshake, and sends nothing twice.
-struct Parked {
-    worker: Box<Worker>,
-    runtime: Option<Runtime>,
 }
 
 /// One generation's pipeline.
@@ -60,8 +53,7 @@ pub struct Pipeline {
     control: Mutex<Control>,
     stopped: Condvar,
     running: AtomicBool,
-    event: OnceLock<OwnedFd>,
-    pub(crate) notify: Arc<Notify>,
+    pub(crate) bell: Bell,
     pub(crate) sigterm: AtomicBool,
     /// An exit that may lock nothing asks for its flush, and waits until it has `left`.
     pub(crate) leaving: AtomicBool,
@@ -111,8 +103,7 @@ impl Pipeline {
             control: Mutex::default(),
             stopped: Condvar::new(),
             running: AtomicBool::new(false),
-            event: OnceLock::new(),
-            notify: Arc::new(Notify::new()),
+            bell: Bell::default(),
             sigterm: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             left: AtomicBool::new(false),
@@ -146,23 +137,18 @@ impl Pipeline {
         if !self.running.load(Ordering::Acquire) {
             self.start();
         }
-        self.notify.notify_one();
+        self.bell.ring();
     }
 
     /// Starts the thread unless it runs, a fork is near or the process ends.
     pub fn start(&'static self) {
         let mut control = self.control();
-        if control.running || control.closed || control.pause {
+        if control.running || control.closed || control.pause.is_some() {
             return;
         }
         if let Some((ended, _)) = control.thread.take() {
             // It has said that it ended: what is left of it takes microseconds.
             let _ = ended.join();
-        }
-        if self.event.get().is_none()
-            && let Ok(event) = thread::event()
-        {
-            let _ = self.event.set(event);
         }
         let id = Arc::new(AtomicI32::new(0));
         let told = id.clone();
@@ -186,27 +172,23 @@ impl Pipeline {
 
     fn body(&'static self, id: &AtomicI32) {
         id.store(thread::id(), Ordering::Release);
+        // Nothing is open yet that belongs to this thread.
+        descriptors::separate();
         let parked = self.control().parked.take();
-        let Parked { mut worker, mut runtime } = parked.unwrap_or_else(|| Parked {
-            worker: Box::new(Worker::new(&self.config, self.generation)),
-            runtime: None,
-        });
+        let mut worker = parked.unwrap_or_else(|| Box::new(Worker::new(&self.config, self.generation)));
         loop {
-            match runtime.take().map_or_else(new_runtime, Ok) {
-                Ok(kept) => {
-                    let work = || {
-                        kept.block_on(async {
-                            let signal = self.event.get().and_then(|fd| SignalFd::new(fd).ok());
-                            worker.run(self, signal.as_ref()).await;
-                        });
-                    };
-                    if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            match new_runtime() {
+                Ok(runtime) => {
+                    let work = || runtime.block_on(worker.run(self));
+                    let failed = catch_unwind(AssertUnwindSafe(work)).is_err();
+                    // Connections end here, where their descriptors are.
+                    worker.ground();
+                    // A look-up of a name may still hang: it is not waited for.
+                    runtime.shutdown_background();
+                    if failed {
                         self.config.log(Level::Error, "a fault in the exporter; it starts again");
-                        kept.shutdown_background();
                         worker.recover(self);
                         std::thread::sleep(Duration::from_secs(1));
-                    } else {
-                        runtime = Some(kept);
                     }
                 }
                 Err(error) => {
@@ -217,20 +199,15 @@ impl Pipeline {
             }
             let mut control = self.control();
             // Resumed before it could stop.
-            if !control.pause && !control.closed {
+            if control.pause.is_none() && !control.closed {
                 continue;
             }
-            let ended = if control.closed { runtime.take() } else { None };
             let closed = control.closed;
-            control.parked = Some(Parked { worker, runtime });
+            control.parked = Some(worker);
             control.running = false;
             self.running.store(false, Ordering::SeqCst);
             self.stopped.notify_all();
             drop(control);
-            if let Some(runtime) = ended {
-                // A look-up of a name may still hang: it is not waited for.
-                runtime.shutdown_background();
-            }
             if closed && self.sigterm.swap(false, Ordering::SeqCst) {
                 (self.config.after_sigterm)();
             }
@@ -243,8 +220,8 @@ impl Pipeline {
         std::mem::take(&mut self.control().orders)
     }
 
-    /// Whether the thread is to stop for a fork.
-    pub(crate) fn pausing(&self) -> bool {
+    /// Until when what is in flight may land, where the thread is to stop for a fork.
+    pub(crate) fn pausing(&self) -> Option<Instant> {
         self.control().pause
     }
 
@@ -282,7 +259,7 @@ impl Pipeline {
             if control.closed {
                 return;
             }
-            control.pause = false;
+            control.pause = None;
             if !control.running && !self.is_pending() {
                 control.closed = true;
                 self.ended.store(true, Ordering::SeqCst);
@@ -336,17 +313,17 @@ impl Pipeline {
         }
     }
 
-    /// Ends the thread before a fork, within `bound`; what is in flight waits for [`Self::resume_after_fork`]. False:
-    /// it still runs, and goes on running.
+    /// Ends the thread before a fork, within `bound`. What is in flight may land in half of it, and is sent again after
+    /// [`Self::resume_after_fork`] where it did not. False: the thread still runs, and goes on running.
     pub fn pause_for_fork(&'static self, bound: Duration) -> bool {
         let until = Instant::now() + bound;
         let mut control = self.control();
-        control.pause = true;
-        self.notify.notify_one();
+        control.pause = Some(until - bound / 2);
+        self.bell.ring();
         while control.running {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                control.pause = false;
+                control.pause = None;
                 return false;
             }
             control = self.stopped.wait_timeout(control, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -366,7 +343,7 @@ impl Pipeline {
     pub fn resume_after_fork(&'static self) {
         {
             let mut control = self.control();
-            if !std::mem::take(&mut control.pause) || control.running || control.closed {
+            if control.pause.take().is_none() || control.running || control.closed {
                 return;
             }
         }
@@ -387,10 +364,12 @@ impl Pipeline {
             let _ = catch_unwind(AssertUnwindSafe(|| self.shutdown_again()));
             return;
         }
-        let Some(event) = self.event.get() else { return };
+        if !self.running.load(Ordering::SeqCst) {
+            return;
+        }
         self.left.store(false, Ordering::SeqCst);
         self.leaving.store(true, Ordering::SeqCst);
-        thread::ring(event.as_raw_fd());
+        self.bell.ring();
         let until = Instant::now() + self.patience();
         while self.running.load(Ordering::SeqCst)
             && !self.left.load(Ordering::SeqCst)
@@ -403,12 +382,11 @@ impl Pipeline {
 
     /// Asks for an exit flush and then `after_sigterm`. Async-signal-safe. False: no thread runs that could.
     pub fn request_sigterm_flush(&self) -> bool {
-        let Some(event) = self.event.get() else { return false };
         if self.given_up.load(Ordering::SeqCst) || !self.running.load(Ordering::Acquire) {
             return false;
         }
         self.sigterm.store(true, Ordering::SeqCst);
-        thread::ring(event.as_raw_fd());
+        self.bell.ring();
         // It may have ended since we looked: then nobody answers, unless it has seen us.
         self.running.load(Ordering::SeqCst) || !self.sigterm.swap(false, Ordering::SeqCst)
     }

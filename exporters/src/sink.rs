@@ -302,19 +302,23 @@ impl Sink {
         }
     }
 
-    /// Nothing to do for a while: frees what only work needs.
+    /// Nothing to do for a while: frees what only work needs. Connections too: nobody would see them closed, nor answer
+    /// a ping.
     pub(crate) fn doze(&mut self) {
         self.encoder.shrink();
-        if let Kind::Otlp { compressor, .. } = &mut self.kind {
+        if let Kind::Otlp { compressor, receiver, .. } = &mut self.kind {
             compressor.shrink();
+            receiver.disconnect();
         }
     }
 
-    /// The runtime ends: connections with it, requests stay.
+    /// The runtime ends: connections with it, and files. Requests stay.
     pub(crate) fn ground(&mut self) {
         self.outbox.ground();
-        if let Some(receiver) = self.receiver() {
-            receiver.disconnect();
+        match &mut self.kind {
+            Kind::Otlp { receiver, .. } => receiver.disconnect(),
+            Kind::File(lines) => lines.close(),
+            Kind::Console => {}
         }
     }
 }

@@ -1,20 +1,20 @@
-//! The exporter thread's dealings with the operating system: its birth, its signals, its end.
-#![expect(unsafe_code, reason = "libc calls: signal mask, eventfd, thread id")]
+//! The exporter thread's dealings with the operating system: its birth, its signals, its bell, its end.
+#![expect(unsafe_code, reason = "libc calls: signal mask, futex, thread id")]
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 /// The name in `/proc`, `top` and debuggers.
 const NAME: &str = "remora-export";
 /// Enough for TLS; touched only as far as it is used.
 const STACK: usize = 512 * 1024;
+/// Among the threads of this process alone.
+const FUTEX_WAIT: libc::c_int = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+const FUTEX_WAKE: libc::c_int = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
 
 /// Starts a thread that no signal of the host is ever delivered to.
 pub(crate) fn spawn(body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
@@ -54,51 +54,37 @@ pub(crate) fn wait_gone(id: i32, bound: Duration) -> bool {
     true
 }
 
-/// What a signal handler can write to.
-pub(crate) fn event() -> io::Result<OwnedFd> {
-    // SAFETY: takes plain numbers.
-    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
+/// What the exporter thread waits for. Rung by any thread and by signal handlers; no descriptor is in it, so it works
+/// between tables of descriptors and whatever the application closes.
+#[derive(Debug, Default)]
+pub(crate) struct Bell(AtomicU32);
 
-/// Wakes whoever waits for `fd`. Async-signal-safe; `errno` is left as it was.
-pub(crate) fn ring(fd: RawFd) {
-    let one = 1u64.to_ne_bytes();
-    // SAFETY: `one` is eight readable bytes; the thread's errno lives as long as the thread.
-    unsafe {
-        let errno = libc::__errno_location();
-        let saved = *errno;
-        libc::write(fd, one.as_ptr().cast(), one.len());
-        *errno = saved;
-    }
-}
-
-/// The descriptor, as the runtime waits for it.
-pub(crate) struct SignalFd(AsyncFd<OwnedFd>);
-
-impl SignalFd {
-    /// Inside a runtime only.
-    pub(crate) fn new(fd: &OwnedFd) -> io::Result<Self> {
-        let own = fd.try_clone()?;
-        // SAFETY: the descriptor is owned by what is registered, so it stays open and the same until deregistered.
-        Ok(Self(unsafe { AsyncFd::register_with_interest(own, Interest::READABLE)? }))
-    }
-
-    /// Ends when somebody rang; never, where there is no descriptor.
-    pub(crate) async fn readable(this: Option<&Self>) {
-        let Some(Self(fd)) = this else { return std::future::pending().await };
-        match fd.readable().await {
-            Ok(mut guard) => {
-                let mut count = [0u8; 8];
-                // SAFETY: `count` is eight writable bytes.
-                unsafe { libc::read(fd.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
-                guard.clear_ready();
-            }
-            Err(_) => std::future::pending().await,
+impl Bell {
+    /// Wakes who waits. Async-signal-safe; `errno` is left as it was.
+    pub(crate) fn ring(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        // SAFETY: the word lives as long as `self`; the thread's errno lives as long as the thread.
+        unsafe {
+            let errno = libc::__errno_location();
+            let saved = *errno;
+            libc::syscall(libc::SYS_futex, self.0.as_ptr(), FUTEX_WAKE, 1);
+            *errno = saved;
         }
+    }
+
+    /// How often it has rung: to be asked before one looks whether there is something to do.
+    pub(crate) fn rung(&self) -> u32 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// Waits until it has rung since it was `seen`, and no longer than `until`. May end early.
+    pub(crate) fn wait(&self, seen: u32, until: Instant) {
+        let left = until.saturating_duration_since(Instant::now());
+        let left = libc::timespec {
+            tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        // SAFETY: the word and the time live until the call returns.
+        unsafe { libc::syscall(libc::SYS_futex, self.0.as_ptr(), FUTEX_WAIT, seen, &raw const left) };
     }
 }

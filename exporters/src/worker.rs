@@ -9,6 +9,7 @@ use agent_core::clock::{Anchor, Timeline};
 use agent_core::queue::Loss;
 use agent_core::span::Chunk;
 use tokio::task::JoinSet;
+use tokio::time::timeout_at;
 
 use crate::batch::Batch;
 use crate::config::{ExporterConfig, Level};
@@ -16,7 +17,6 @@ use crate::pipeline::{Orders, Pipeline};
 use crate::request::Outcome;
 use crate::sink::{Ledger, Sink, sinks};
 use crate::status::{State, loss_line};
-use crate::thread::SignalFd;
 
 /// What an exit waits for a receiver that answers.
 const EXIT: Duration = Duration::from_secs(2);
@@ -24,6 +24,8 @@ const EXIT: Duration = Duration::from_secs(2);
 const EXIT_FAILING: Duration = Duration::from_millis(300);
 /// Loss is said at most once in this time.
 const QUIET: Duration = Duration::from_secs(60);
+/// While requests are in flight the thread waits for sockets, and looks for other news this often: first, and at last.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 /// As good as never.
 const FAR: Duration = Duration::from_secs(86_400);
 
@@ -84,8 +86,6 @@ pub(crate) struct Worker {
     spent: Duration,
     said_lost: u64,
     said_at: Option<Instant>,
-    /// In flight while the thread stops for a fork.
-    parked: Flights,
 }
 
 impl Worker {
@@ -107,7 +107,6 @@ impl Worker {
             spent: Duration::ZERO,
             said_lost: 0,
             said_at: None,
-            parked: Flights::new(),
         }
     }
 
@@ -115,21 +114,22 @@ impl Worker {
         Ledger { queue: p.queue(), shared: &p.shared, config: p.config() }
     }
 
-    /// Works until it is told to stop. The state is whole whenever this ends; what is in flight goes on with the
-    /// runtime in the next call.
-    pub(crate) async fn run(&mut self, p: &'static Pipeline, signal: Option<&SignalFd>) {
-        let mut flights = std::mem::take(&mut self.parked);
+    /// Works until it is told to stop. The state is whole whenever this ends.
+    pub(crate) async fn run(&mut self, p: &'static Pipeline) {
+        let mut flights = Flights::new();
+        let mut look = LOOKS.0;
         if self.dozing {
             self.rouse(p);
         }
         loop {
             let now = Instant::now();
+            let seen = p.bell.rung();
             let orders = p.orders();
             if self.obey(p, orders, now, &mut flights) {
                 return;
             }
-            if p.pausing() {
-                self.parked = flights;
+            if let Some(until) = p.pausing() {
+                self.land_all(p, until, &mut flights).await;
                 return;
             }
             if self.dozing && !p.queue().is_dozing() {
@@ -156,12 +156,29 @@ impl Worker {
                 return;
             }
             let wake_at = self.wake_at();
-            tokio::select! {
-                () = p.notify.notified() => {}
-                Some(landed) = flights.join_next(), if !flights.is_empty() => self.land(p, landed, &mut flights),
-                () = tokio::time::sleep_until(wake_at.into()) => {}
-                () = SignalFd::readable(signal) => {}
+            if flights.is_empty() {
+                // Connections are driven for a moment only: those given up are closed, those kept learn what came.
+                tokio::task::yield_now().await;
+                p.bell.wait(seen, wake_at);
+                tokio::task::yield_now().await;
+                look = LOOKS.0;
+                continue;
             }
+            match timeout_at(wake_at.min(now + look).into(), flights.join_next()).await {
+                Ok(Some(landed)) => {
+                    self.land(p, landed, &mut flights);
+                    look = LOOKS.0;
+                }
+                Ok(None) => {}
+                Err(_) => look = LOOKS.1.min(look * 2),
+            }
+        }
+    }
+
+    /// What is in flight lands, until then; the rest is sent again.
+    async fn land_all(&mut self, p: &'static Pipeline, until: Instant, flights: &mut Flights) {
+        while let Ok(Some(landed)) = timeout_at(until.into(), flights.join_next()).await {
+            self.land(p, landed, flights);
         }
     }
 
@@ -259,6 +276,11 @@ impl Worker {
         }
         self.drain_to = self.taken;
         self.publish(p);
+    }
+
+    /// The runtime ends, and with it connections; files are closed.
+    pub(crate) fn ground(&mut self) {
+        self.sinks.iter_mut().for_each(Sink::ground);
     }
 
     /// After a fault of ours: requests wait, a batch that was being encoded is lost.

@@ -1,6 +1,7 @@
 """Programs that are started and observed; whatever happens, none of them outlives its test."""
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from support.otlp import Span, read_files
 from support.paths import free_port
@@ -94,6 +96,13 @@ class Result:
         return [line for line in self.stderr.splitlines() if line.startswith("remora:")]
 
 
+def appended() -> IO[bytes]:
+    """A file for a program's stderr, that many may write to: only such a one can be opened a second time."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115  the caller's
+    fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
+    return file
+
+
 def run(
     command: Sequence[str | Path],
     *,
@@ -106,7 +115,7 @@ def run(
     """Runs a program to its end; `env` lies over `clean_env`. What it left behind in its group is killed."""
     start = time.monotonic()
     # Files, not pipes: a grandchild that keeps a pipe open must not keep us waiting.
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as given:
+    with tempfile.TemporaryFile() as out, appended() as err, tempfile.TemporaryFile() as given:
         given.write((stdin or "").encode())
         given.seek(0)
         process = subprocess.Popen(
@@ -191,7 +200,7 @@ class Service:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.folder = folder
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed in close()
+        self._log = appended()  # closed in close()
         self._started = time.monotonic()
         self.process = subprocess.Popen(
             [str(part).replace("{port}", str(self.port)) for part in command],

@@ -64,6 +64,11 @@ impl Lines {
         Ok(())
     }
 
+    /// Until the next line.
+    pub(crate) fn close(&mut self) {
+        self.open = None;
+    }
+
     /// The file that has the name now.
     fn current(&mut self) -> std::io::Result<Open> {
         let Some(open) = self.open.take() else { return self.open() };
