@@ -1,5 +1,5 @@
-//! What messaging libraries share: attributes that a client's spans have in common, and the spans of messages that the
-//! application is working on.
+//! What messaging libraries share: attributes that a client's spans have in common, the spans of messages that the
+//! application is working on, and those of messages on their way.
 //!
 //! A message is worked on from its delivery until its consumer is asked for the next one. Its span is in force by value
 //! in the context that asked; nothing tells us when the application leaves its loop half-way. So it ends, whichever
@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use agent_core::fragment::Fragment;
+use agent_core::generation;
 use agent_core::redact;
 use agent_core::semconv;
 use agent_core::span::{ActiveSpan, SpanKind};
@@ -275,8 +276,84 @@ pub fn close(py: Python<'_>, consumer: usize) {
     }
 }
 
-/// Ends what is still open, at the exit of the process.
+/// Messages that wait for their delivery at most.
+const MAX_WAITING: usize = 16 * 1024;
+
+/// Spans of messages on their way to a server.
+struct Waiting {
+    generation: u32,
+    /// Of the newest: every span has a stamp of its own, for places are used again.
+    stamp: u64,
+    places: Vec<(u64, Option<StoredSpan>)>,
+    free: Vec<usize>,
+}
+
+// Never held across a call into Python. A span dropped under it runs no Python code.
+static WAITING: Mutex<Waiting> =
+    Mutex::new(Waiting { generation: 0, stamp: 0, places: Vec::new(), free: Vec::new() });
+
+/// `None` where a fork inherited the lock taken, or without the GIL where others hold it for long.
+fn with_waiting<R>(work: impl FnOnce(&mut Waiting) -> R) -> Option<R> {
+    let mut waiting = (0..1000).find_map(|_| {
+        let waiting = WAITING.try_lock().ok();
+        if waiting.is_none() {
+            std::hint::spin_loop();
+        }
+        waiting
+    })?;
+    if waiting.generation != generation::current() {
+        // What the parent had on its way ends there.
+        waiting.places.clear();
+        waiting.free.clear();
+        waiting.generation = generation::current();
+    }
+    Some(work(&mut waiting))
+}
+
+/// Where a span waits.
+pub struct Place {
+    at: usize,
+    stamp: u64,
+}
+
+/// Lets a span wait for its message's delivery. `None` where too many wait.
+pub fn wait(span: StoredSpan) -> Option<Place> {
+    with_waiting(|waiting| {
+        let at = match waiting.free.pop() {
+            Some(at) => at,
+            None if waiting.places.len() < MAX_WAITING => {
+                waiting.places.push((0, None));
+                waiting.places.len() - 1
+            }
+            None => return None,
+        };
+        waiting.stamp += 1;
+        let stamp = waiting.stamp;
+        *waiting.places.get_mut(at)? = (stamp, Some(span));
+        Some(Place { at, stamp })
+    })
+    .flatten()
+}
+
+/// The span that waits there, once.
+pub fn waited(place: &Place) -> Option<StoredSpan> {
+    with_waiting(|waiting| {
+        let (_, span) = waiting.places.get_mut(place.at).filter(|(stamp, _)| *stamp == place.stamp)?;
+        let span = span.take()?;
+        waiting.free.push(place.at);
+        Some(span)
+    })
+    .flatten()
+}
+
+/// Ends what is still open or on its way, at the exit of the process.
 pub fn close_all(py: Python<'_>) {
     let all = with_consumers(std::mem::take).unwrap_or_default();
     all.values().flat_map(|consumer| &consumer.open).for_each(|span| span.get(py).finish());
+    let waiting = with_waiting(|waiting| {
+        waiting.free.clear();
+        std::mem::take(&mut waiting.places)
+    });
+    let waiting = waiting.unwrap_or_default();
+    waiting.iter().filter_map(|(_, span)| span.as_ref()).for_each(|span| span.get(py).finish());
 }

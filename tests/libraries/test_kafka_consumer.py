@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from support.otlp import children, find
+from support.otlp import children, find, one
 from support.servers.kafka import Kafka
 
 from .conftest import Program
@@ -121,6 +121,66 @@ def test_threads_and_nested_loops_have_their_own_parents(run: Run) -> None:
     for span in find(result.spans, f"process {other}"):
         assert by_id[span.parent_id or ""].name == f"process {topic}"
         assert len(span.links) == 1
+
+
+WORKER = """
+import threading, remora
+p = producer()
+start = threading.Event()
+def work():
+    start.wait()
+    for message in consumer(TOPIC):
+        if message.offset == 2:
+            break
+    show(len(drain(consumer(TOPIC), 3)))
+def request():
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+"""
+SEND = """
+for n in range(3):
+    p.send(TOPIC, b"x", partition=0)
+p.flush()
+start.set()
+thread.join()
+"""
+
+
+def test_a_thread_that_outlives_the_request_that_started_it_works_for_the_messages(run: Run) -> None:
+    result = run(f"{WORKER}thread = job(request){SEND}")
+    assert result.shown == [3]
+    request = one(result.spans, kind="server")
+    sends = kafka_spans(result, "send")
+    processes = kafka_spans(result, "process")
+    assert [(span.trace_id, span.parent_id) for span in processes] == [
+        (span.trace_id, span.span_id) for span in sends
+    ]
+    assert [span.name for span in result.spans if span.trace_id == request.trace_id] == ["GET /job"]
+
+
+def test_where_nothing_is_recorded_around_a_loop_the_messages_decide(run: Run) -> None:
+    code = """
+    sampled = [("traceparent", b"00-" + b"ab" * 16 + b"-" + b"cd" * 8 + b"-01")]
+    def work():
+        for n in range(3):
+            # As a producer without the agent.
+            type(p).send.__wrapped__(p, TOPIC, b"x", headers=[[], sampled, sampled][n], partition=0)
+        p.flush()
+        for message in consumer(TOPIC):
+            if message.offset == 2:
+                return
+    import remora
+    p = producer()
+    with remora.span("job"):
+        work()
+    """
+    env = {"OTEL_TRACES_SAMPLER": "parentbased_always_off"}
+    result = run(code, env=env)
+    assert [(span.name.split()[0], span.trace_id, span.parent_id) for span in result.spans] == [
+        ("process", "ab" * 16, "cd" * 8),
+        ("process", "ab" * 16, "cd" * 8),
+    ]
 
 
 def test_links_hold_what_messages_carry_up_to_the_limit(run: Run) -> None:
