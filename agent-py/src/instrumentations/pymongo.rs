@@ -397,11 +397,7 @@ impl<'py> Command<'py> {
     }
 
     fn get(&self, key: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
-        let py = key.py();
-        match self.document.cast::<PyDict>() {
-            Ok(pairs) => quiet(py, pairs.get_item(key))?,
-            Err(_) => quiet(py, self.document.get_item(key)),
-        }
+        field(&self.document, key)
     }
 
     fn collection(&self, operation: &str) -> Option<Bound<'py, PyAny>> {
@@ -428,6 +424,15 @@ impl<'py> Command<'py> {
             _ => return None,
         };
         Some(self.get(field)?.cast::<PyList>().ok()?.len())
+    }
+}
+
+/// A field of a document, of whatever class the application had it made.
+fn field<'py>(document: &Bound<'py, PyAny>, key: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
+    let py = key.py();
+    match document.cast::<PyDict>() {
+        Ok(pairs) => quiet(py, pairs.get_item(key))?,
+        Err(_) => quiet(py, document.get_item(key)),
     }
 }
 
@@ -473,14 +478,14 @@ fn operation_error<'py>(reply: &Bound<'py, PyDict>) -> Option<Bound<'py, PyAny>>
 
 /// Sets what a server's error document says; false if it has no code.
 #[cold]
-fn set_error(span: &Span<'_>, error: &Bound<'_, PyDict>) -> bool {
+fn set_error(span: &Span<'_>, error: &Bound<'_, PyAny>) -> bool {
     let py = error.py();
-    let code = quiet(py, error.get_item(intern!(py, "code"))).flatten();
+    let code = field(error, intern!(py, "code"));
     let Some(code) = code.and_then(|code| quiet(py, code.extract::<i64>())).map(|code| code.to_string())
     else {
         return false;
     };
-    let name = quiet(py, error.get_item(intern!(py, "codeName"))).flatten();
+    let name = field(error, intern!(py, "codeName"));
     let name = objects::text(&name).unwrap_or(&code);
     span.with(|span| {
         span.str(&semconv::DB_RESPONSE_STATUS_CODE, &code);
@@ -492,10 +497,10 @@ fn set_error(span: &Span<'_>, error: &Bound<'_, PyDict>) -> bool {
 
 #[cold]
 fn set_failure(span: &Span<'_>, failure: Option<&Bound<'_, PyAny>>, error: Option<&Bound<'_, PyAny>>) {
-    let document = failure.and_then(|failure| failure.cast::<PyDict>().ok());
-    if document.is_some_and(|document| set_error(span, document)) {
+    if failure.is_some_and(|failure| set_error(span, failure)) {
         return;
     }
+    let document = failure.and_then(|failure| failure.cast::<PyDict>().ok());
     let kind = document.and_then(|document| {
         let py = document.py();
         quiet(py, document.get_item(intern!(py, "errtype"))).flatten()
