@@ -172,6 +172,9 @@ pub fn batch(commands: &Bound<'_, PyList>, transaction: bool) -> (Fragment, usiz
     let (mut one_operation, mut one_text) = (true, true);
     let mut text = String::new();
     for (index, command) in commands.iter().enumerate() {
+        if index == MAX_COMMANDS {
+            text.push_str("; ...");
+        }
         if index >= MAX_COMMANDS && !one_operation {
             break;
         }
@@ -197,8 +200,6 @@ pub fn batch(commands: &Bound<'_, PyList>, transaction: bool) -> (Fragment, usiz
                 text.push_str("; ");
             }
             text.push_str(&at.text);
-        } else if index == MAX_COMMANDS {
-            text.push_str("; ...");
         }
     }
     if let Some(first) = first.as_ref().filter(|_| one_text) {
