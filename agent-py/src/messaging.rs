@@ -7,7 +7,7 @@
 //! more; when the consumer is closed or goes away; when [`MAX_OPEN`] newer ones are open; when the process exits.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use agent_core::fragment::Fragment;
@@ -164,6 +164,20 @@ struct Consumer {
     open: Vec<StoredSpan>,
 }
 
+impl Consumer {
+    /// Those that no context holds any more, and the oldest of too many.
+    fn take_forgotten(&mut self, py: Python<'_>, taken: &mut SmallVec<[StoredSpan; 4]>) {
+        let mut at = 0;
+        while at < self.open.len() {
+            if self.open[at].is_shared(py) && self.open.len() < MAX_OPEN {
+                at += 1;
+            } else {
+                taken.push(self.open.remove(at));
+            }
+        }
+    }
+}
+
 /// By the consumer's address.
 // Never held across a call into Python; contended (a fork without the GIL), nothing is followed. A span dropped under it
 // runs no Python code.
@@ -186,12 +200,22 @@ impl Gone {
     }
 }
 
+/// Whether the span of a message has ever been put in force.
+static OPENED: AtomicBool = AtomicBool::new(false);
+
+/// Whether one may have been left in force somewhere.
+#[inline]
+pub fn has_opened() -> bool {
+    OPENED.load(Ordering::Relaxed)
+}
+
 /// Puts a message's span in force, from now until its consumer is asked for the next one.
 pub fn open<'py>(consumer: &Bound<'py, PyAny>, span: Span<'py>, outer: Option<&Span<'py>>) {
     let py = consumer.py();
     let address = consumer.as_ptr() as usize;
     span.note().subject.store(address, Ordering::Relaxed);
     span.set_outer(outer);
+    OPENED.store(true, Ordering::Relaxed);
     current::set(py, Some(&span));
     if !span.is_recording() {
         return;
@@ -216,15 +240,7 @@ pub fn open<'py>(consumer: &Bound<'py, PyAny>, span: Span<'py>, outer: Option<&S
             }
             _ => return,
         };
-        // Those that no context holds any more, and the oldest of too many.
-        let mut at = 0;
-        while at < entry.open.len() {
-            if entry.open[at].is_shared(py) && entry.open.len() < MAX_OPEN {
-                at += 1;
-            } else {
-                ended.push(entry.open.remove(at));
-            }
-        }
+        entry.take_forgotten(py, &mut ended);
         entry.open.push(span.store());
     });
     ended.iter().for_each(|span| span.get(py).finish());
@@ -254,7 +270,10 @@ pub fn leave(py: Python<'_>, consumer: usize) {
             break;
         }
     }
-    let Some(last) = left.checked_sub(1) else { return };
+    let Some(last) = left.checked_sub(1) else {
+        end_forgotten(py, consumer);
+        return;
+    };
     inner.truncate(left);
     current::set(py, inner[last].outer().as_ref());
     for span in &inner {
@@ -266,6 +285,14 @@ pub fn leave(py: Python<'_>, consumer: usize) {
         });
         drop(ended);
     }
+}
+
+/// Ends the work on messages that were asked for in contexts which are gone: in an executor's thread.
+#[cold]
+fn end_forgotten(py: Python<'_>, consumer: usize) {
+    let mut ended: SmallVec<[StoredSpan; 4]> = SmallVec::new();
+    with_consumers(|all| all.get_mut(&consumer).map(|entry| entry.take_forgotten(py, &mut ended)));
+    ended.iter().for_each(|span| span.get(py).finish());
 }
 
 /// Ends the work on all messages of a consumer, in whatever context.

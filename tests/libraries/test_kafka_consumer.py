@@ -285,6 +285,48 @@ def test_asked_in_worker_threads_of_asyncio_or_through_a_generator_each_span_end
     assert [len(children(result.spans, span)) for span in processes] == [0, 0, 0, 1, 1, 1, 0, 0, 0]
 
 
+def test_a_message_asked_for_in_a_context_that_is_gone_ends_when_the_next_one_is_asked_for(run: Run) -> None:
+    code = """
+    import contextvars, remora
+    p = producer()
+    p.send(TOPIC, b"x").get(10)
+    made = remora.status()["spans"]["made"]
+    c = consumer(TOPIC, consumer_timeout_ms=500)
+    contextvars.copy_context().run(next, c)
+    show(remora.status()["spans"]["made"] - made)
+    # No other one comes.
+    contextvars.copy_context().run(next, c, None)
+    show(remora.status()["spans"]["made"] - made)
+    """
+    assert run(code).shown == [0, 1]
+
+
+def test_other_work_of_an_executor_is_not_under_the_message_that_work_before_it_left(run: Run) -> None:
+    code = """
+    import asyncio, remora
+    from concurrent.futures import ThreadPoolExecutor
+    p = producer()
+    for n in range(2):
+        p.send(TOPIC, b"x", partition=0)
+    p.flush()
+    c = consumer(TOPIC)
+    def one():
+        for message in c:
+            return remora.current_span_id()
+    pool = ThreadPoolExecutor(1)
+    for n in range(2):
+        show(pool.submit(one).result() is not None)
+        show(pool.submit(remora.current_span_id).result())
+    async def main():
+        show(await asyncio.get_running_loop().run_in_executor(pool, remora.current_span_id))
+    asyncio.run(main())
+    with remora.span("work"):
+        show(pool.submit(remora.current_span_id).result() == remora.current_span_id())
+    c.close()
+    """
+    assert run(code).shown == [True, None, True, None, None, True]
+
+
 def test_a_poll_of_several_topics_names_them_on_its_links_and_one_with_a_limit_counts_what_it_brought(
     run: Run,
 ) -> None:
