@@ -282,7 +282,7 @@ class Stranger:
     def __bytes__(self): raise RuntimeError("stranger")
 for args in ((b"GET", b"secret"), ("SET secret value",), ("client", "id"), (5, "x"), (None,),
              ("GET\\ud800", "x"), (b"\\xff\\xfe", "x"), ("X" * (10 << 20),), ("GET", Stranger()), (Stranger(),),
-             ("mget", *["secret"] * 5000), ("CONFIG GET port secret",), (["GET"],)):
+             ("mget", *["secret"] * 5000), ("CONFIG GET port secret",), (["GET"],), ("EVALSHA x 1", "secret")):
     for where in (db, db.pipeline(transaction=False)):
         try:
             result = where.execute_command(*args)

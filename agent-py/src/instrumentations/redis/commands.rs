@@ -106,9 +106,11 @@ impl Command {
             text.push_str(" ...");
         }
         let fragment = fragment(&operation, &text);
-        let procedure = ["EVALSHA", "EVALSHA_RO", "FCALL", "FCALL_RO"]
-            .iter()
-            .any(|name| operation.eq_ignore_ascii_case(name));
+        // Given in one text with its arguments, what follows is something else.
+        let procedure = hidden == arguments
+            && ["EVALSHA", "EVALSHA_RO", "FCALL", "FCALL_RO"]
+                .iter()
+                .any(|name| operation.eq_ignore_ascii_case(name));
         Self { operation: operation.into(), text: text.into(), procedure, fragment }
     }
 }
