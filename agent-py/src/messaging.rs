@@ -20,7 +20,8 @@ use pyo3::types::{PyAny, PyString, PyWeakrefReference};
 use smallvec::SmallVec;
 
 use crate::current::{self, Span, StoredSpan};
-use crate::ffi::{Held, quiet};
+use crate::exception;
+use crate::ffi::{self, Held, quiet};
 
 /// An operation of a library, as the conventions name it.
 #[derive(Debug, PartialEq, Eq)]
@@ -161,7 +162,14 @@ const MAX_CONSUMERS: usize = 4096;
 struct Consumer {
     /// A weak reference that tells us when the consumer goes.
     _watch: Held,
-    open: Vec<StoredSpan>,
+    open: Vec<Open>,
+}
+
+/// Work on a message.
+struct Open {
+    span: StoredSpan,
+    /// The address of the exception that was being handled already when it began, or 0. Only ever compared.
+    handling: usize,
 }
 
 impl Consumer {
@@ -169,10 +177,10 @@ impl Consumer {
     fn take_forgotten(&mut self, py: Python<'_>, taken: &mut SmallVec<[StoredSpan; 4]>) {
         let mut at = 0;
         while at < self.open.len() {
-            if self.open[at].is_shared(py) && self.open.len() < MAX_OPEN {
+            if self.open[at].span.is_shared(py) && self.open.len() < MAX_OPEN {
                 at += 1;
             } else {
-                taken.push(self.open.remove(at));
+                taken.push(self.open.remove(at).span);
             }
         }
     }
@@ -231,6 +239,7 @@ pub fn open<'py>(consumer: &Bound<'py, PyAny>, span: Span<'py>, outer: Option<&S
         let watch = gone.and_then(|gone| PyWeakrefReference::new_with(consumer, gone));
         quiet(py, watch).map(|watch| Held::new(watch.as_any()))
     };
+    let handling = ffi::handled(py).map_or(0, |error| error.as_ptr() as usize);
     let mut ended: SmallVec<[StoredSpan; 4]> = SmallVec::new();
     with_consumers(|all| {
         let entry = match (all.entry(address), watch) {
@@ -241,7 +250,7 @@ pub fn open<'py>(consumer: &Bound<'py, PyAny>, span: Span<'py>, outer: Option<&S
             _ => return,
         };
         entry.take_forgotten(py, &mut ended);
-        entry.open.push(span.store());
+        entry.open.push(Open { span: span.store(), handling });
     });
     ended.iter().for_each(|span| span.get(py).finish());
 }
@@ -281,7 +290,7 @@ pub fn leave(py: Python<'_>, consumer: usize) {
         let Some(of) = consumer_of(span) else { continue };
         let ended = with_consumers(|all| {
             let open = &mut all.get_mut(&of)?.open;
-            open.iter().position(|one| one.holds(span)).map(|at| open.remove(at))
+            open.iter().position(|one| one.span.holds(span)).map(|at| open.remove(at))
         });
         drop(ended);
     }
@@ -295,11 +304,30 @@ fn end_forgotten(py: Python<'_>, consumer: usize) {
     ended.iter().for_each(|span| span.get(py).finish());
 }
 
+/// What the work on a message in this context came to, where an exception is being handled that was not when it began.
+#[cold]
+fn set_failure(py: Python<'_>, error: &Bound<'_, PyAny>) {
+    let Some(span) = current::current(py) else { return };
+    let Some(consumer) = consumer_of(&span) else { return };
+    let new = with_consumers(|all| {
+        let open = all.get(&consumer)?.open.iter().find(|open| open.span.holds(&span))?;
+        Some(open.handling != error.as_ptr() as usize)
+    });
+    if new == Some(Some(true)) && !exception::is_cancellation(error) {
+        let type_name = exception::type_name(error);
+        span.with(|span| exception::set_error(span, &type_name, ""));
+    }
+}
+
 /// Ends the work on all messages of a consumer, in whatever context.
 pub fn close(py: Python<'_>, consumer: usize) {
+    // In a `finally` or a `with`, or where the exception that ended the loop has been caught.
+    if let Some(error) = ffi::handled(py) {
+        set_failure(py, &error);
+    }
     leave(py, consumer);
     if let Some(Some(gone)) = with_consumers(|all| all.remove(&consumer)) {
-        gone.open.iter().for_each(|span| span.get(py).finish());
+        gone.open.iter().for_each(|open| open.span.get(py).finish());
     }
 }
 
@@ -375,8 +403,11 @@ pub fn waited(place: &Place) -> Option<StoredSpan> {
 
 /// Ends what is still open or on its way, at the exit of the process.
 pub fn close_all(py: Python<'_>) {
+    if let Some(error) = exception::last(py) {
+        set_failure(py, &error);
+    }
     let all = with_consumers(std::mem::take).unwrap_or_default();
-    all.values().flat_map(|consumer| &consumer.open).for_each(|span| span.get(py).finish());
+    all.values().flat_map(|consumer| &consumer.open).for_each(|open| open.span.get(py).finish());
     let waiting = with_waiting(|waiting| {
         waiting.free.clear();
         std::mem::take(&mut waiting.places)

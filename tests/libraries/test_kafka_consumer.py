@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 import pytest
 from support.otlp import children, find, one
+from support.process import Result
+from support.pythons import Python, on_releases
 from support.servers.kafka import Kafka
 
 from .conftest import Program
-from .kafka_program import kafka_spans, with_broker
+from .kafka_program import SETUP, kafka_spans, with_broker
 
 Run = Callable[..., Program]
 
@@ -325,6 +327,77 @@ def test_other_work_of_an_executor_is_not_under_the_message_that_work_before_it_
     c.close()
     """
     assert run(code).shown == [True, None, True, None, None, True]
+
+
+@on_releases("old", "newest")
+def test_the_message_that_an_exception_ended_a_loop_at_says_so(run: Run, python: Python) -> None:
+    code = """
+    p = producer()
+    for n in range(2):
+        p.send(TOPIC, b"x", partition=0)
+    p.flush()
+    def in_finally():
+        c = consumer(TOPIC)
+        try:
+            for message in c: raise ValueError("secret")
+        finally:
+            c.close()
+    def caught():
+        c = consumer(TOPIC)
+        try:
+            for message in c: raise KeyError("secret")
+        except KeyError:
+            c.close()
+    def within_the_body():
+        c = consumer(TOPIC)
+        for message in c:
+            try: raise OSError
+            except OSError: pass
+            if message.offset == 1: break
+        c.close()
+    def handled_before():
+        try: raise OSError
+        except OSError:
+            c = consumer(TOPIC)
+            for message in c: break
+            c.close()
+    def interrupted():
+        c = consumer(TOPIC)
+        try:
+            for message in c: raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            c.close()
+    for work in (in_finally, caught, within_the_body, handled_before, interrupted):
+        try: work()
+        except ValueError: show("raised")
+    """
+    result = run(code, python=python)
+    assert result.shown == ["raised"]
+    processes = kafka_spans(result, "process")
+    assert [(span.status, span.get("error.type")) for span in processes] == [
+        ("error", "ValueError"), ("error", "KeyError"), *[("unset", None)] * 4,
+    ]  # fmt: skip
+    assert {span.status_message for span in processes} == {""}
+
+
+@on_releases("old", "newest")
+def test_the_message_that_a_program_ended_at_says_so(
+    traced: Callable[..., Result], kafka_broker: Kafka, python: Python
+) -> None:
+    code = (
+        SETUP
+        + """
+p = producer()
+p.send(TOPIC, b"x").get(10)
+for message in consumer(TOPIC):
+    raise ValueError("secret")
+"""
+    )
+    result = traced(code, env={"BROKER": kafka_broker.address}, python=python)
+    assert result.returncode == 1
+    assert result.stderr.endswith("ValueError: secret\n")
+    [process] = kafka_spans(result, "process")
+    assert (process.status, process["error.type"]) == ("error", "ValueError")
 
 
 def test_a_poll_of_several_topics_names_them_on_its_links_and_one_with_a_limit_counts_what_it_brought(

@@ -18,7 +18,7 @@ use pyo3::types::{PyBool, PyDict, PyList, PyMapping, PyString, PyTuple};
 use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span, StoredSpan};
 use crate::diagnostics;
-use crate::ffi::quiet;
+use crate::ffi::{self, quiet};
 use crate::hook;
 use crate::instrumentations::{Instrumentation, Target};
 use crate::suppression::{self, Of};
@@ -269,7 +269,7 @@ fn succeeded(call: &mut Call<'_>) -> HookResult {
 
 fn failed(call: &mut Call<'_>) -> HookResult {
     if let Some(span) = take(call) {
-        let error = exception::handled(call.py());
+        let error = ffi::handled(call.py());
         if !error.as_ref().is_some_and(exception::is_cancellation) {
             let failure = call.argument(2, intern!(call.py(), "failure"));
             set_failure(&span, failure.as_deref(), error.as_ref());
