@@ -237,6 +237,8 @@ fn describe(
         if old_names::database() {
             span.str(&old_names::DB_SYSTEM, SYSTEM);
             span.str(&old_names::DB_OPERATION, operation);
+            // As the library of that time had it: no more of a statement than its command.
+            span.str(&old_names::DB_STATEMENT, operation);
             for (key, value) in [
                 (&old_names::DB_NAME, namespace),
                 (&old_names::DB_MONGODB_COLLECTION, collection),
