@@ -204,7 +204,8 @@ struct Gone {
 #[pymethods]
 impl Gone {
     fn __call__(&self, reference: &Bound<'_, PyAny>) {
-        close(reference.py(), self.consumer);
+        // Whatever is being handled while the collector runs has nothing to do with a message.
+        end_all(reference.py(), self.consumer);
     }
 }
 
@@ -319,12 +320,17 @@ fn set_failure(py: Python<'_>, error: &Bound<'_, PyAny>) {
     }
 }
 
-/// Ends the work on all messages of a consumer, in whatever context.
+/// A consumer is closed: it gives no more messages.
 pub fn close(py: Python<'_>, consumer: usize) {
     // In a `finally` or a `with`, or where the exception that ended the loop has been caught.
     if let Some(error) = ffi::handled(py) {
         set_failure(py, &error);
     }
+    end_all(py, consumer);
+}
+
+/// Ends the work on all messages of a consumer, in whatever context.
+fn end_all(py: Python<'_>, consumer: usize) {
     leave(py, consumer);
     if let Some(Some(gone)) = with_consumers(|all| all.remove(&consumer)) {
         gone.open.iter().for_each(|open| open.span.get(py).finish());

@@ -367,7 +367,13 @@ def test_the_message_that_an_exception_ended_a_loop_at_says_so(run: Run, python:
             for message in c: raise KeyboardInterrupt
         except KeyboardInterrupt:
             c.close()
-    for work in (in_finally, caught, within_the_body, handled_before, interrupted):
+    def collected():
+        import gc
+        for message in consumer(TOPIC): break
+        try: raise OSError
+        except OSError:
+            gc.collect()
+    for work in (in_finally, caught, within_the_body, handled_before, interrupted, collected):
         try: work()
         except ValueError: show("raised")
     """
@@ -375,7 +381,7 @@ def test_the_message_that_an_exception_ended_a_loop_at_says_so(run: Run, python:
     assert result.shown == ["raised"]
     processes = kafka_spans(result, "process")
     assert [(span.status, span.get("error.type")) for span in processes] == [
-        ("error", "ValueError"), ("error", "KeyError"), *[("unset", None)] * 4,
+        ("error", "ValueError"), ("error", "KeyError"), *[("unset", None)] * 5,
     ]  # fmt: skip
     assert {span.status_message for span in processes} == {""}
 

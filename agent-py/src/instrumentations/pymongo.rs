@@ -237,7 +237,7 @@ fn describe(
         if old_names::database() {
             span.str(&old_names::DB_SYSTEM, SYSTEM);
             span.str(&old_names::DB_OPERATION, operation);
-            // As the library of that time had it: no more of a statement than its command.
+            // opentelemetry-instrumentation-pymongo's own, unless it is told to capture statements.
             span.str(&old_names::DB_STATEMENT, operation);
             for (key, value) in [
                 (&old_names::DB_NAME, namespace),
