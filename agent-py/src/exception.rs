@@ -23,12 +23,14 @@ pub fn type_name(error: &Bound<'_, PyAny>) -> String {
     if module.is_empty() || module == "builtins" { name } else { format!("{module}.{name}") }
 }
 
-/// The exception that the calling code is handling.
+/// At the end of a program the exception that ended it. In an interactive one it would be the last that was shown.
 #[cold]
-pub fn handled(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+pub fn last(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
     let sys = quiet(py, PyModule::import(py, intern!(py, "sys")))?;
-    let handled = quiet(py, sys.call_method0(intern!(py, "exception")))?;
-    (!handled.is_none()).then_some(handled)
+    if quiet(py, sys.hasattr(intern!(py, "ps1"))) != Some(false) {
+        return None;
+    }
+    quiet(py, sys.getattr_opt(intern!(py, "last_value")))?.filter(|error| !error.is_none())
 }
 
 /// Whether an exception is how control flow ends on purpose, not an error: a cancelled task or greenlet, a closed

@@ -1,5 +1,5 @@
-//! What messaging libraries share: attributes that a client's spans have in common, and the spans of messages that the
-//! application is working on.
+//! What messaging libraries share: attributes that a client's spans have in common, the spans of messages that the
+//! application is working on, and those of messages on their way.
 //!
 //! A message is worked on from its delivery until its consumer is asked for the next one. Its span is in force by value
 //! in the context that asked; nothing tells us when the application leaves its loop half-way. So it ends, whichever
@@ -7,10 +7,11 @@
 //! more; when the consumer is closed or goes away; when [`MAX_OPEN`] newer ones are open; when the process exits.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use agent_core::fragment::Fragment;
+use agent_core::generation;
 use agent_core::redact;
 use agent_core::semconv;
 use agent_core::span::{ActiveSpan, SpanKind};
@@ -19,7 +20,8 @@ use pyo3::types::{PyAny, PyString, PyWeakrefReference};
 use smallvec::SmallVec;
 
 use crate::current::{self, Span, StoredSpan};
-use crate::ffi::{Held, quiet};
+use crate::exception;
+use crate::ffi::{self, Held, quiet};
 
 /// An operation of a library, as the conventions name it.
 #[derive(Debug, PartialEq, Eq)]
@@ -160,7 +162,28 @@ const MAX_CONSUMERS: usize = 4096;
 struct Consumer {
     /// A weak reference that tells us when the consumer goes.
     _watch: Held,
-    open: Vec<StoredSpan>,
+    open: Vec<Open>,
+}
+
+/// Work on a message.
+struct Open {
+    span: StoredSpan,
+    /// The address of the exception that was being handled already when it began, or 0. Only ever compared.
+    handling: usize,
+}
+
+impl Consumer {
+    /// Those that no context holds any more, and the oldest of too many.
+    fn take_forgotten(&mut self, py: Python<'_>, taken: &mut SmallVec<[StoredSpan; 4]>) {
+        let mut at = 0;
+        while at < self.open.len() {
+            if self.open[at].span.is_shared(py) && self.open.len() < MAX_OPEN {
+                at += 1;
+            } else {
+                taken.push(self.open.remove(at).span);
+            }
+        }
+    }
 }
 
 /// By the consumer's address.
@@ -181,8 +204,18 @@ struct Gone {
 #[pymethods]
 impl Gone {
     fn __call__(&self, reference: &Bound<'_, PyAny>) {
-        close(reference.py(), self.consumer);
+        // Whatever is being handled while the collector runs has nothing to do with a message.
+        end_all(reference.py(), self.consumer);
     }
+}
+
+/// Whether the span of a message has ever been put in force.
+static OPENED: AtomicBool = AtomicBool::new(false);
+
+/// Whether one may have been left in force somewhere.
+#[inline]
+pub fn has_opened() -> bool {
+    OPENED.load(Ordering::Relaxed)
 }
 
 /// Puts a message's span in force, from now until its consumer is asked for the next one.
@@ -191,6 +224,7 @@ pub fn open<'py>(consumer: &Bound<'py, PyAny>, span: Span<'py>, outer: Option<&S
     let address = consumer.as_ptr() as usize;
     span.note().subject.store(address, Ordering::Relaxed);
     span.set_outer(outer);
+    OPENED.store(true, Ordering::Relaxed);
     current::set(py, Some(&span));
     if !span.is_recording() {
         return;
@@ -206,6 +240,7 @@ pub fn open<'py>(consumer: &Bound<'py, PyAny>, span: Span<'py>, outer: Option<&S
         let watch = gone.and_then(|gone| PyWeakrefReference::new_with(consumer, gone));
         quiet(py, watch).map(|watch| Held::new(watch.as_any()))
     };
+    let handling = ffi::handled(py).map_or(0, |error| error.as_ptr() as usize);
     let mut ended: SmallVec<[StoredSpan; 4]> = SmallVec::new();
     with_consumers(|all| {
         let entry = match (all.entry(address), watch) {
@@ -215,16 +250,8 @@ pub fn open<'py>(consumer: &Bound<'py, PyAny>, span: Span<'py>, outer: Option<&S
             }
             _ => return,
         };
-        // Those that no context holds any more, and the oldest of too many.
-        let mut at = 0;
-        while at < entry.open.len() {
-            if entry.open[at].is_shared(py) && entry.open.len() < MAX_OPEN {
-                at += 1;
-            } else {
-                ended.push(entry.open.remove(at));
-            }
-        }
-        entry.open.push(span.store());
+        entry.take_forgotten(py, &mut ended);
+        entry.open.push(Open { span: span.store(), handling });
     });
     ended.iter().for_each(|span| span.get(py).finish());
 }
@@ -253,7 +280,10 @@ pub fn leave(py: Python<'_>, consumer: usize) {
             break;
         }
     }
-    let Some(last) = left.checked_sub(1) else { return };
+    let Some(last) = left.checked_sub(1) else {
+        end_forgotten(py, consumer);
+        return;
+    };
     inner.truncate(left);
     current::set(py, inner[last].outer().as_ref());
     for span in &inner {
@@ -261,22 +291,133 @@ pub fn leave(py: Python<'_>, consumer: usize) {
         let Some(of) = consumer_of(span) else { continue };
         let ended = with_consumers(|all| {
             let open = &mut all.get_mut(&of)?.open;
-            open.iter().position(|one| one.holds(span)).map(|at| open.remove(at))
+            open.iter().position(|one| one.span.holds(span)).map(|at| open.remove(at))
         });
         drop(ended);
     }
 }
 
-/// Ends the work on all messages of a consumer, in whatever context.
-pub fn close(py: Python<'_>, consumer: usize) {
-    leave(py, consumer);
-    if let Some(Some(gone)) = with_consumers(|all| all.remove(&consumer)) {
-        gone.open.iter().for_each(|span| span.get(py).finish());
+/// Ends the work on messages that were asked for in contexts which are gone: in an executor's thread.
+#[cold]
+fn end_forgotten(py: Python<'_>, consumer: usize) {
+    let mut ended: SmallVec<[StoredSpan; 4]> = SmallVec::new();
+    with_consumers(|all| all.get_mut(&consumer).map(|entry| entry.take_forgotten(py, &mut ended)));
+    ended.iter().for_each(|span| span.get(py).finish());
+}
+
+/// What the work on a message in this context came to, where an exception is being handled that was not when it began.
+#[cold]
+fn set_failure(py: Python<'_>, error: &Bound<'_, PyAny>) {
+    let Some(span) = current::current(py) else { return };
+    let Some(consumer) = consumer_of(&span) else { return };
+    let new = with_consumers(|all| {
+        let open = all.get(&consumer)?.open.iter().find(|open| open.span.holds(&span))?;
+        Some(open.handling != error.as_ptr() as usize)
+    });
+    if new == Some(Some(true)) && !exception::is_cancellation(error) {
+        let type_name = exception::type_name(error);
+        span.with(|span| exception::set_error(span, &type_name, ""));
     }
 }
 
-/// Ends what is still open, at the exit of the process.
+/// A consumer is closed: it gives no more messages.
+pub fn close(py: Python<'_>, consumer: usize) {
+    // In a `finally` or a `with`, or where the exception that ended the loop has been caught.
+    if let Some(error) = ffi::handled(py) {
+        set_failure(py, &error);
+    }
+    end_all(py, consumer);
+}
+
+/// Ends the work on all messages of a consumer, in whatever context.
+fn end_all(py: Python<'_>, consumer: usize) {
+    leave(py, consumer);
+    if let Some(Some(gone)) = with_consumers(|all| all.remove(&consumer)) {
+        gone.open.iter().for_each(|open| open.span.get(py).finish());
+    }
+}
+
+/// Messages that wait for their delivery at most.
+const MAX_WAITING: usize = 16 * 1024;
+
+/// Spans of messages on their way to a server.
+struct Waiting {
+    generation: u32,
+    /// Of the newest: every span has a stamp of its own, for places are used again.
+    stamp: u64,
+    places: Vec<(u64, Option<StoredSpan>)>,
+    free: Vec<usize>,
+}
+
+// Never held across a call into Python. A span dropped under it runs no Python code.
+static WAITING: Mutex<Waiting> =
+    Mutex::new(Waiting { generation: 0, stamp: 0, places: Vec::new(), free: Vec::new() });
+
+/// `None` where a fork inherited the lock taken, or without the GIL where others hold it for long.
+fn with_waiting<R>(work: impl FnOnce(&mut Waiting) -> R) -> Option<R> {
+    let mut waiting = (0..1000).find_map(|_| {
+        let waiting = WAITING.try_lock().ok();
+        if waiting.is_none() {
+            std::hint::spin_loop();
+        }
+        waiting
+    })?;
+    if waiting.generation != generation::current() {
+        // What the parent had on its way ends there.
+        waiting.places.clear();
+        waiting.free.clear();
+        waiting.generation = generation::current();
+    }
+    Some(work(&mut waiting))
+}
+
+/// Where a span waits.
+pub struct Place {
+    at: usize,
+    stamp: u64,
+}
+
+/// Lets a span wait for its message's delivery. `None` where too many wait.
+pub fn wait(span: StoredSpan) -> Option<Place> {
+    with_waiting(|waiting| {
+        let at = match waiting.free.pop() {
+            Some(at) => at,
+            None if waiting.places.len() < MAX_WAITING => {
+                waiting.places.push((0, None));
+                waiting.places.len() - 1
+            }
+            None => return None,
+        };
+        waiting.stamp += 1;
+        let stamp = waiting.stamp;
+        *waiting.places.get_mut(at)? = (stamp, Some(span));
+        Some(Place { at, stamp })
+    })
+    .flatten()
+}
+
+/// The span that waits there, once.
+pub fn waited(place: &Place) -> Option<StoredSpan> {
+    with_waiting(|waiting| {
+        let (_, span) = waiting.places.get_mut(place.at).filter(|(stamp, _)| *stamp == place.stamp)?;
+        let span = span.take()?;
+        waiting.free.push(place.at);
+        Some(span)
+    })
+    .flatten()
+}
+
+/// Ends what is still open or on its way, at the exit of the process.
 pub fn close_all(py: Python<'_>) {
+    if let Some(error) = exception::last(py) {
+        set_failure(py, &error);
+    }
     let all = with_consumers(std::mem::take).unwrap_or_default();
-    all.values().flat_map(|consumer| &consumer.open).for_each(|span| span.get(py).finish());
+    all.values().flat_map(|consumer| &consumer.open).for_each(|open| open.span.get(py).finish());
+    let waiting = with_waiting(|waiting| {
+        waiting.free.clear();
+        std::mem::take(&mut waiting.places)
+    });
+    let waiting = waiting.unwrap_or_default();
+    waiting.iter().filter_map(|(_, span)| span.as_ref()).for_each(|span| span.get(py).finish());
 }

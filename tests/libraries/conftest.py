@@ -213,7 +213,7 @@ def asynchronous(body, make=lambda: redis.asyncio.Redis(host="127.0.0.1", port=P
         try:
             return await body(adb)
         finally:
-            await getattr(adb, "aclose", adb.close)()
+            await (getattr(adb, "aclose", None) or adb.close)()
     return asyncio.run(main())
 def attempt(call, *args, **options):
     try:

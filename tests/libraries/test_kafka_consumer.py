@@ -3,11 +3,13 @@
 from collections.abc import Callable
 
 import pytest
-from support.otlp import children, find
+from support.otlp import children, find, one
+from support.process import Result
+from support.pythons import Python, on_releases
 from support.servers.kafka import Kafka
 
 from .conftest import Program
-from .kafka_program import kafka_spans, with_broker
+from .kafka_program import SETUP, kafka_spans, with_broker
 
 Run = Callable[..., Program]
 
@@ -123,6 +125,66 @@ def test_threads_and_nested_loops_have_their_own_parents(run: Run) -> None:
         assert len(span.links) == 1
 
 
+WORKER = """
+import threading, remora
+p = producer()
+start = threading.Event()
+def work():
+    start.wait()
+    for message in consumer(TOPIC):
+        if message.offset == 2:
+            break
+    show(len(drain(consumer(TOPIC), 3)))
+def request():
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+"""
+SEND = """
+for n in range(3):
+    p.send(TOPIC, b"x", partition=0)
+p.flush()
+start.set()
+thread.join()
+"""
+
+
+def test_a_thread_that_outlives_the_request_that_started_it_works_for_the_messages(run: Run) -> None:
+    result = run(f"{WORKER}thread = job(request){SEND}")
+    assert result.shown == [3]
+    request = one(result.spans, kind="server")
+    sends = kafka_spans(result, "send")
+    processes = kafka_spans(result, "process")
+    assert [(span.trace_id, span.parent_id) for span in processes] == [
+        (span.trace_id, span.span_id) for span in sends
+    ]
+    assert [span.name for span in result.spans if span.trace_id == request.trace_id] == ["GET /job"]
+
+
+def test_where_nothing_is_recorded_around_a_loop_the_messages_decide(run: Run) -> None:
+    code = """
+    sampled = [("traceparent", b"00-" + b"ab" * 16 + b"-" + b"cd" * 8 + b"-01")]
+    def work():
+        for n in range(3):
+            # As a producer without the agent.
+            type(p).send.__wrapped__(p, TOPIC, b"x", headers=[[], sampled, sampled][n], partition=0)
+        p.flush()
+        for message in consumer(TOPIC):
+            if message.offset == 2:
+                return
+    import remora
+    p = producer()
+    with remora.span("job"):
+        work()
+    """
+    env = {"OTEL_TRACES_SAMPLER": "parentbased_always_off"}
+    result = run(code, env=env)
+    assert [(span.name.split()[0], span.trace_id, span.parent_id) for span in result.spans] == [
+        ("process", "ab" * 16, "cd" * 8),
+        ("process", "ab" * 16, "cd" * 8),
+    ]
+
+
 def test_links_hold_what_messages_carry_up_to_the_limit(run: Run) -> None:
     code = """
     p = producer()
@@ -223,6 +285,125 @@ def test_asked_in_worker_threads_of_asyncio_or_through_a_generator_each_span_end
     processes = kafka_spans(result, "process")
     assert len(processes) == 9
     assert [len(children(result.spans, span)) for span in processes] == [0, 0, 0, 1, 1, 1, 0, 0, 0]
+
+
+def test_a_message_asked_for_in_a_context_that_is_gone_ends_when_the_next_one_is_asked_for(run: Run) -> None:
+    code = """
+    import contextvars, remora
+    p = producer()
+    p.send(TOPIC, b"x").get(10)
+    made = remora.status()["spans"]["made"]
+    c = consumer(TOPIC, consumer_timeout_ms=500)
+    contextvars.copy_context().run(next, c)
+    show(remora.status()["spans"]["made"] - made)
+    # No other one comes.
+    contextvars.copy_context().run(next, c, None)
+    show(remora.status()["spans"]["made"] - made)
+    """
+    assert run(code).shown == [0, 1]
+
+
+def test_other_work_of_an_executor_is_not_under_the_message_that_work_before_it_left(run: Run) -> None:
+    code = """
+    import asyncio, remora
+    from concurrent.futures import ThreadPoolExecutor
+    p = producer()
+    for n in range(2):
+        p.send(TOPIC, b"x", partition=0)
+    p.flush()
+    c = consumer(TOPIC)
+    def one():
+        for message in c:
+            return remora.current_span_id()
+    pool = ThreadPoolExecutor(1)
+    for n in range(2):
+        show(pool.submit(one).result() is not None)
+        show(pool.submit(remora.current_span_id).result())
+    async def main():
+        show(await asyncio.get_running_loop().run_in_executor(pool, remora.current_span_id))
+    asyncio.run(main())
+    with remora.span("work"):
+        show(pool.submit(remora.current_span_id).result() == remora.current_span_id())
+    c.close()
+    """
+    assert run(code).shown == [True, None, True, None, None, True]
+
+
+@on_releases("old", "newest")
+def test_the_message_that_an_exception_ended_a_loop_at_says_so(run: Run, python: Python) -> None:
+    code = """
+    p = producer()
+    for n in range(2):
+        p.send(TOPIC, b"x", partition=0)
+    p.flush()
+    def in_finally():
+        c = consumer(TOPIC)
+        try:
+            for message in c: raise ValueError("secret")
+        finally:
+            c.close()
+    def caught():
+        c = consumer(TOPIC)
+        try:
+            for message in c: raise KeyError("secret")
+        except KeyError:
+            c.close()
+    def within_the_body():
+        c = consumer(TOPIC)
+        for message in c:
+            try: raise OSError
+            except OSError: pass
+            if message.offset == 1: break
+        c.close()
+    def handled_before():
+        try: raise OSError
+        except OSError:
+            c = consumer(TOPIC)
+            for message in c: break
+            c.close()
+    def interrupted():
+        c = consumer(TOPIC)
+        try:
+            for message in c: raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            c.close()
+    def collected():
+        import gc
+        for message in consumer(TOPIC): break
+        try: raise OSError
+        except OSError:
+            gc.collect()
+    for work in (in_finally, caught, within_the_body, handled_before, interrupted, collected):
+        try: work()
+        except ValueError: show("raised")
+    """
+    result = run(code, python=python)
+    assert result.shown == ["raised"]
+    processes = kafka_spans(result, "process")
+    assert [(span.status, span.get("error.type")) for span in processes] == [
+        ("error", "ValueError"), ("error", "KeyError"), *[("unset", None)] * 5,
+    ]  # fmt: skip
+    assert {span.status_message for span in processes} == {""}
+
+
+@on_releases("old", "newest")
+def test_the_message_that_a_program_ended_at_says_so(
+    traced: Callable[..., Result], kafka_broker: Kafka, python: Python
+) -> None:
+    code = (
+        SETUP
+        + """
+p = producer()
+p.send(TOPIC, b"x").get(10)
+for message in consumer(TOPIC):
+    raise ValueError("secret")
+"""
+    )
+    result = traced(code, env={"BROKER": kafka_broker.address}, python=python)
+    assert result.returncode == 1
+    assert result.stderr.endswith("ValueError: secret\n")
+    [process] = kafka_spans(result, "process")
+    assert (process.status, process["error.type"]) == ("error", "ValueError")
 
 
 def test_a_poll_of_several_topics_names_them_on_its_links_and_one_with_a_limit_counts_what_it_brought(

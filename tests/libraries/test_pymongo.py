@@ -165,6 +165,27 @@ def check_errors(result: Program) -> None:
     assert {span.status_message for span in spans} == {""}
 
 
+@on_releases("old", "newest")
+def test_an_error_has_its_code_whatever_class_documents_have(mongo: Run, python: Python) -> None:
+    code = (
+        CLIENT
+        + """
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+from bson.son import SON
+users.insert_one({"_id": 1})
+for kind in (RawBSONDocument, SON):
+    documents = users.with_options(CodecOptions(document_class=kind))
+    outcome(documents.find_one, {"$wrong": 1})
+"""
+    )
+    result = mongo(code, python=python)
+    assert result.shown == ["OperationFailure", "OperationFailure"]
+    finds = find(calls(result), name="find users")
+    seen = [(span["db.response.status_code"], span["error.type"]) for span in finds]
+    assert seen == [("2", "BadValue")] * 2
+
+
 @on_oldest_and_newest
 def test_a_lost_connection_and_a_cancelled_task(mongo: Run, python: Python) -> None:
     code = (

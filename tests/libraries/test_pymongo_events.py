@@ -267,7 +267,7 @@ start(1, {"find": "users"}, server=("db.example", 5)); succeed(1, server=("db.ex
     [span] = calls(program(code, env={"OTEL_SEMCONV_STABILITY_OPT_IN": "database/dup"}))
     assert span["db.system"] == span["db.system.name"] == "mongodb"
     assert span["db.name"] == span["db.namespace"] == "shop"
-    assert span["db.operation"] == span["db.operation.name"] == "find"
+    assert span["db.statement"] == span["db.operation"] == span["db.operation.name"] == "find"
     assert span["db.mongodb.collection"] == span["db.collection.name"] == "users"
     assert span["net.peer.name"] == span["server.address"] == "db.example"
     assert span["net.peer.port"] == span["server.port"] == 5

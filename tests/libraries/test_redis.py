@@ -76,6 +76,76 @@ def test_errors_carry_the_server_s_prefix_and_a_lost_watch_is_none(redis: Run, p
     assert all("error.type" not in span.attributes for span in calls(result) if span.status == "unset")
 
 
+def test_a_pipeline_s_text_says_where_it_leaves_off(redis: Run) -> None:
+    code = """
+        for count in (32, 33):
+            with db.pipeline(transaction=False) as pipe:
+                for n in range(count):
+                    pipe.set(f"k{n}", n).get(f"k{n}")
+                pipe.execute()
+        with db.pipeline() as pipe:
+            for n in range(64): pipe.get("a")
+            pipe.set("a", 1).get("a").execute()
+    """
+    short, long, late = calls(redis(code))
+    mixed = "; ".join(["SET ? ?; GET ?"] * 32)
+    assert (short["db.query.text"], short["db.operation.batch.size"]) == (mixed, 64)
+    assert (long["db.query.text"], long["db.operation.batch.size"]) == (f"{mixed}; ...", 66)
+    assert late["db.query.text"] == "; ".join(["GET ?"] * 64) + "; ..."
+    assert (late.name, late["db.operation.batch.size"]) == ("MULTI", 66)
+
+
+# `checked()` waits until the client has asked twice on its own whether its database answers.
+MULTIDB = """
+import remora, time
+warnings.simplefilter("ignore")
+plain = db
+def pings():
+    stats = redis.Redis.execute_command.__wrapped__(plain, "INFO", "commandstats")
+    return stats.get("cmdstat_ping", {"calls": 0})["calls"]
+before = pings()
+def checked():
+    return pings() >= before + 6
+def config(module):
+    database = module.DatabaseConfig(client_kwargs={"host": "127.0.0.1", "port": PORT}, weight=1.0)
+    return module.MultiDbConfig(databases_config=[database], health_check_interval=2)
+"""
+MULTIDB_SYNC = """
+import redis.multidb.client, redis.multidb.config
+db = redis.multidb.client.MultiDBClient(config(redis.multidb.config))
+with remora.span("request"):
+    show(db.set("a", 1))
+with remora.span("other"):
+    with db.pipeline() as pipe:
+        show(len(pipe.get("a").get("b").execute()))
+while not checked(): time.sleep(0.05)
+db.close()
+"""
+MULTIDB_ASYNC = """
+import redis.asyncio.multidb.client, redis.asyncio.multidb.config
+async def body(db):
+    with remora.span("request"):
+        show(await db.set("a", 1))
+    with remora.span("other"):
+        pipe = db.pipeline()
+        pipe.get("a")
+        pipe.get("b")
+        show(len(await pipe.execute()))
+    while not checked(): await asyncio.sleep(0.05)
+asynchronous(body, lambda: redis.asyncio.multidb.client.MultiDBClient(config(redis.asyncio.multidb.config)))
+"""
+
+
+@pytest.mark.parametrize("code", [MULTIDB_SYNC, MULTIDB_ASYNC], ids=["sync", "asyncio"])
+def test_what_a_client_of_several_databases_asks_on_its_own_makes_no_span(redis: Run, code: str) -> None:
+    result = redis(MULTIDB + code)
+    assert result.shown == [True, 2]
+    assert [(span.name, span.parent_id) for span in calls(result)] == [
+        ("SET", one(result.spans, "request").span_id),
+        ("MULTI GET", one(result.spans, "other").span_id),
+    ]
+
+
 def test_scripts_show_their_digest_and_loading_them_for_a_pipeline_is_no_call_of_its_own(redis: Run) -> None:
     code = """
         script = db.register_script("return ARGV[1]")
@@ -212,7 +282,7 @@ class Stranger:
     def __bytes__(self): raise RuntimeError("stranger")
 for args in ((b"GET", b"secret"), ("SET secret value",), ("client", "id"), (5, "x"), (None,),
              ("GET\\ud800", "x"), (b"\\xff\\xfe", "x"), ("X" * (10 << 20),), ("GET", Stranger()), (Stranger(),),
-             ("mget", *["secret"] * 5000), ("CONFIG GET port secret",), (["GET"],)):
+             ("mget", *["secret"] * 5000), ("CONFIG GET port secret",), (["GET"],), ("EVALSHA x 1", "secret")):
     for where in (db, db.pipeline(transaction=False)):
         try:
             result = where.execute_command(*args)

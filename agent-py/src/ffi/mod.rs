@@ -13,7 +13,7 @@ mod utf8;
 
 pub use held::Held;
 pub use original::{call_application, iter_send, vectorcall, vectorcall_method};
-pub use raised::{Raised, give_up, quiet};
+pub use raised::{Raised, give_up, handled, quiet};
 #[cfg(not(Py_3_14))]
 pub use stack::has_stack;
 pub use typedef::{LazyType, TypeSpec, fastcall, member, method, slot};

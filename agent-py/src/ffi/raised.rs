@@ -31,6 +31,14 @@ pub fn give_up(py: Python<'_>, error: PyErr, look: impl FnOnce(&PyErr)) {
     unsafe { ffi::PyErr_Clear() };
 }
 
+/// The exception that the calling code is handling.
+#[inline]
+pub fn handled(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    // SAFETY: attached (the token shows it); a new reference or null, and no exception is set.
+    unsafe { Bound::from_owned_ptr_or_opt(py, ffi::PyErr_GetHandledException()) }
+        .filter(|error| !error.is_none())
+}
+
 /// The exception that an original raised. Put back by [`Raised::restore`]: the same object, the same traceback.
 pub struct Raised {
     #[cfg(Py_3_12)]

@@ -19,7 +19,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use crate::breaker::Breaker;
 use crate::current::{self, Span, StoredSpan};
 use crate::exception;
-use crate::ffi::{quiet, utf8};
+use crate::ffi::{self, quiet, utf8};
 use crate::http::captured_headers::{self, Capture, SERVER_REQUEST, SERVER_RESPONSE};
 use crate::http::excluded_urls::ExcludedUrls;
 use crate::http::raw_headers::{
@@ -181,7 +181,7 @@ fn leave_mount(span: &Span<'_>) {
 /// What runs in the background begins: the request is over. Where an exception is being handled, the response is made of
 /// that, and it may go on afterwards.
 pub fn before_background(span: &Span<'_>) {
-    if span.note().completed.load(Ordering::Relaxed) != 0 && exception::handled(span.py()).is_none() {
+    if span.note().completed.load(Ordering::Relaxed) != 0 && ffi::handled(span.py()).is_none() {
         finish_completed(span);
     }
 }

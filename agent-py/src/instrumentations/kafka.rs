@@ -1,11 +1,8 @@
 //! kafka-python: a PRODUCER span for each `send`, a CLIENT span for each `poll` that brings messages, a CONSUMER span for
 //! each message that a loop over the consumer gets.
 //!
-//! A `send` ends when its future is done: a callable of ours in the future's callbacks holds the span, and nothing of
-//! ours holds the future. Where the future is never done the span ends with it.
-
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+//! A `send` ends when its future is done: a callable of ours in the future's callbacks stands for the span, and nothing
+//! of ours holds the future. Where the future is never done the span ends with it, or with the process.
 
 use agent_core::context::{Carried, RemoteContext};
 use agent_core::record::Link;
@@ -19,12 +16,12 @@ use pyo3::types::{PyAny, PyBytes, PyDict, PyInt, PyList, PyString, PyTuple};
 use smallvec::SmallVec;
 
 use crate::breaker::Breaker;
-use crate::current::{self, Span, StoredSpan};
+use crate::current::{self, Span};
 use crate::exception;
 use crate::ffi::quiet;
 use crate::http;
 use crate::instrumentations::{Instrumentation, Target};
-use crate::messaging::{self, Constants, Operation};
+use crate::messaging::{self, Constants, Operation, Place};
 use crate::objects::{attribute, text};
 use crate::settings;
 use crate::suppression::{self, Of};
@@ -59,10 +56,6 @@ static SENDS: Operation = operation("send", "send");
 static POLLS: Operation = operation("poll", "receive");
 static PROCESSES: Operation = operation("process", "process");
 
-/// Spans that wait for their future at most; the others end when `send` returns.
-const MAX_PENDING: usize = 16 * 1024;
-static PENDING: AtomicUsize = AtomicUsize::new(0);
-
 fn send(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
     if suppression::suppressed(py, Of::Any) {
@@ -95,8 +88,7 @@ fn send(call: &mut Call<'_>) -> HookResult {
     if let Some(error) = call.error() {
         failed(&span, &error);
     } else if let Some(future) = call.result()
-        && PENDING.load(Ordering::Relaxed) < MAX_PENDING
-        && quiet(py, await_delivery(&span, &future)).is_some()
+        && quiet(py, await_delivery(&span, &future)) == Some(true)
     {
         return Ok(());
     }
@@ -230,23 +222,14 @@ fn with_context<'py>(
 /// Waits in a future's callbacks for what becomes of a message.
 #[pyclass(frozen, module = "remora._native")]
 struct Delivery {
-    // Never held across a call into Python.
-    span: Mutex<Option<StoredSpan>>,
-}
-
-impl Delivery {
-    fn take(&self) -> Option<StoredSpan> {
-        let span = self.span.lock().ok()?.take()?;
-        PENDING.fetch_sub(1, Ordering::Relaxed);
-        Some(span)
-    }
+    span: Place,
 }
 
 #[pymethods]
 impl Delivery {
     fn __call__(&self, outcome: &Bound<'_, PyAny>) {
         wrapper::guarded(&LIBRARY.breaker, || {
-            if let Some(span) = self.take() {
+            if let Some(span) = messaging::waited(&self.span) {
                 delivered(&span.get(outcome.py()), outcome);
             }
             Ok(())
@@ -256,21 +239,22 @@ impl Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        self.take();
+        drop(messaging::waited(&self.span));
     }
 }
 
-/// Lets the span end when the future is done. An error where it is no future as we know them.
-fn await_delivery<'py>(span: &Span<'py>, future: &Bound<'py, PyAny>) -> PyResult<()> {
+/// Lets the span end when the future is done; false where too many wait. An error where it is no future as we know
+/// them.
+fn await_delivery<'py>(span: &Span<'py>, future: &Bound<'py, PyAny>) -> PyResult<bool> {
     let py = future.py();
     if future.getattr(intern!(py, "is_done"))?.is_truthy()? {
         let error = future.getattr(intern!(py, "exception"))?;
         let outcome = if error.is_none() { future.getattr(intern!(py, "value"))? } else { error };
         delivered(span, &outcome);
-        return Ok(());
+        return Ok(true);
     }
-    PENDING.fetch_add(1, Ordering::Relaxed);
-    let delivery = Bound::new(py, Delivery { span: Mutex::new(Some(span.clone().store())) })?;
+    let Some(place) = messaging::wait(span.clone().store()) else { return Ok(false) };
+    let delivery = Bound::new(py, Delivery { span: place })?;
     // Newer releases register both under one lock.
     if let Some(both) = future.getattr_opt(intern!(py, "_add_cb_eb"))? {
         both.call1((&delivery, &delivery))?;
@@ -278,7 +262,7 @@ fn await_delivery<'py>(span: &Span<'py>, future: &Bound<'py, PyAny>) -> PyResult
         future.call_method1(intern!(py, "add_callback"), (&delivery,))?;
         future.call_method1(intern!(py, "add_errback"), (&delivery,))?;
     }
-    Ok(())
+    Ok(true)
 }
 
 fn delivered(span: &Span<'_>, outcome: &Bound<'_, PyAny>) {
@@ -343,9 +327,9 @@ fn received(call: &Call<'_>, start: clock::Ticks) {
     if !brought && error.is_none() || suppression::suppressed(py, Of::Any) {
         return;
     }
-    let Some(span) = current::start(py, &POLL, &current::current(py)).filter(Span::is_recording) else {
-        return;
-    };
+    // As in `next`: a thread that polls outlives what started it.
+    let around = current::current(py).filter(|around| around.is_recording() || !around.is_sampled());
+    let Some(span) = current::start(py, &POLL, &around).filter(Span::is_recording) else { return };
     span.with(|span| span.began_at(start));
     let config = config(&consumer);
     if let Some(error) = error {
@@ -473,9 +457,12 @@ fn next(call: &mut Call<'_>) -> HookResult {
     let outer = current::current(py);
     let carries = !(carried.trace_state.is_empty() && carried.baggage.is_empty());
     let carried = carries.then(|| std::sync::Arc::new(carried));
-    // The trace goes on from the message, unless there is one here already, as in a job that empties a topic.
-    let span = match (&outer, &remote) {
-        (Some(_), _) => current::start(py, &PROCESS, &outer),
+    // The trace goes on from the message, unless one is going on here, as in a job that empties a topic. What started
+    // this thread is over for the most part; it may also have been left out, which says nothing of the message.
+    let goes_on = |outer: &Span<'_>| outer.is_recording() || remote.is_none() && !outer.is_sampled();
+    let around = outer.clone().filter(goes_on);
+    let span = match (&around, &remote) {
+        (Some(_), _) => current::start(py, &PROCESS, &around),
         (None, Some(remote)) => current::start_with(py, &PROCESS, Parent::Remote(remote, carried.as_ref())),
         (None, None) => current::start_with(py, &PROCESS, Parent::Root(carried.as_ref())),
     };

@@ -18,7 +18,7 @@ use pyo3::types::{PyBool, PyDict, PyList, PyMapping, PyString, PyTuple};
 use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span, StoredSpan};
 use crate::diagnostics;
-use crate::ffi::quiet;
+use crate::ffi::{self, quiet};
 use crate::hook;
 use crate::instrumentations::{Instrumentation, Target};
 use crate::suppression::{self, Of};
@@ -237,6 +237,8 @@ fn describe(
         if old_names::database() {
             span.str(&old_names::DB_SYSTEM, SYSTEM);
             span.str(&old_names::DB_OPERATION, operation);
+            // opentelemetry-instrumentation-pymongo's own, unless it is told to capture statements.
+            span.str(&old_names::DB_STATEMENT, operation);
             for (key, value) in [
                 (&old_names::DB_NAME, namespace),
                 (&old_names::DB_MONGODB_COLLECTION, collection),
@@ -269,7 +271,7 @@ fn succeeded(call: &mut Call<'_>) -> HookResult {
 
 fn failed(call: &mut Call<'_>) -> HookResult {
     if let Some(span) = take(call) {
-        let error = exception::handled(call.py());
+        let error = ffi::handled(call.py());
         if !error.as_ref().is_some_and(exception::is_cancellation) {
             let failure = call.argument(2, intern!(call.py(), "failure"));
             set_failure(&span, failure.as_deref(), error.as_ref());
@@ -397,11 +399,7 @@ impl<'py> Command<'py> {
     }
 
     fn get(&self, key: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
-        let py = key.py();
-        match self.document.cast::<PyDict>() {
-            Ok(pairs) => quiet(py, pairs.get_item(key))?,
-            Err(_) => quiet(py, self.document.get_item(key)),
-        }
+        field(&self.document, key)
     }
 
     fn collection(&self, operation: &str) -> Option<Bound<'py, PyAny>> {
@@ -428,6 +426,15 @@ impl<'py> Command<'py> {
             _ => return None,
         };
         Some(self.get(field)?.cast::<PyList>().ok()?.len())
+    }
+}
+
+/// A field of a document, of whatever class the application had it made.
+fn field<'py>(document: &Bound<'py, PyAny>, key: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
+    let py = key.py();
+    match document.cast::<PyDict>() {
+        Ok(pairs) => quiet(py, pairs.get_item(key))?,
+        Err(_) => quiet(py, document.get_item(key)),
     }
 }
 
@@ -473,14 +480,14 @@ fn operation_error<'py>(reply: &Bound<'py, PyDict>) -> Option<Bound<'py, PyAny>>
 
 /// Sets what a server's error document says; false if it has no code.
 #[cold]
-fn set_error(span: &Span<'_>, error: &Bound<'_, PyDict>) -> bool {
+fn set_error(span: &Span<'_>, error: &Bound<'_, PyAny>) -> bool {
     let py = error.py();
-    let code = quiet(py, error.get_item(intern!(py, "code"))).flatten();
+    let code = field(error, intern!(py, "code"));
     let Some(code) = code.and_then(|code| quiet(py, code.extract::<i64>())).map(|code| code.to_string())
     else {
         return false;
     };
-    let name = quiet(py, error.get_item(intern!(py, "codeName"))).flatten();
+    let name = field(error, intern!(py, "codeName"));
     let name = objects::text(&name).unwrap_or(&code);
     span.with(|span| {
         span.str(&semconv::DB_RESPONSE_STATUS_CODE, &code);
@@ -492,10 +499,10 @@ fn set_error(span: &Span<'_>, error: &Bound<'_, PyDict>) -> bool {
 
 #[cold]
 fn set_failure(span: &Span<'_>, failure: Option<&Bound<'_, PyAny>>, error: Option<&Bound<'_, PyAny>>) {
-    let document = failure.and_then(|failure| failure.cast::<PyDict>().ok());
-    if document.is_some_and(|document| set_error(span, document)) {
+    if failure.is_some_and(|failure| set_error(span, failure)) {
         return;
     }
+    let document = failure.and_then(|failure| failure.cast::<PyDict>().ok());
     let kind = document.and_then(|document| {
         let py = document.py();
         quiet(py, document.get_item(intern!(py, "errtype"))).flatten()

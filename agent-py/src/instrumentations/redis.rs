@@ -15,6 +15,8 @@ pub mod cluster;
 mod commands;
 #[path = "redis/errors.rs"]
 mod errors;
+#[path = "redis/health.rs"]
+pub mod health;
 #[path = "redis/places.rs"]
 mod places;
 #[path = "redis/server.rs"]
@@ -48,7 +50,7 @@ use crate::wrapper::{Call, Flight, HookResult};
 macro_rules! targets {
     ($package:literal, $client:literal, $product:ty) => {{
         use $crate::instrumentations::Target;
-        use $crate::instrumentations::registry::redis::{self, cache, cluster};
+        use $crate::instrumentations::registry::redis::{self, cache, cluster, health};
         &[
             Target::call(
                 concat!($package, ".client"),
@@ -136,6 +138,19 @@ macro_rules! targets {
                 concat!($package, ".asyncio.cluster"),
                 "TransactionStrategy._get_client_and_connection_for_transaction",
                 cluster::node_of_transaction,
+            )
+            .optional(),
+            // Clients of several databases came with redis-py 7.0.
+            Target::coroutine(
+                concat!($package, ".multidb.client"),
+                "MultiDBClient._check_db_health",
+                health::check,
+            )
+            .optional(),
+            Target::coroutine(
+                concat!($package, ".asyncio.multidb.client"),
+                "MultiDBClient._check_db_health",
+                health::check,
             )
             .optional(),
             // Caches of the client's own: redis-py's from 5.1 on, and valkey-py's.

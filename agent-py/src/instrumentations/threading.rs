@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use crate::breaker::Breaker;
 use crate::current::{self, StoredSpan};
 use crate::instrumentations::{Instrumentation, Target};
+use crate::messaging;
 use crate::objects::{self, Class};
 use crate::wrapper::{self, Behaviour, Call, HookResult};
 
@@ -106,7 +107,9 @@ fn has_other_context(executor: &Bound<'_, PyAny>) -> bool {
 
 fn submit(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
-    let Some(span) = current::current(py) else { return Ok(()) };
+    let Some(span) = current::current(py) else {
+        return if messaging::has_opened() { submit_apart(call) } else { Ok(()) };
+    };
     let Some(function) = call.arg(1).map(|function| function.to_owned()) else { return Ok(()) };
     let is_elsewhere = call.arg(0).is_some_and(|executor| runs_elsewhere(&executor));
     let work = if is_elsewhere {
@@ -121,6 +124,18 @@ fn submit(call: &mut Call<'_>) -> HookResult {
         Some(work) => call.proceed_replacing(1, intern!(py, "fn"), &work),
         None => call.proceed(),
     }
+    Ok(())
+}
+
+/// Under no span: neither that of a message which an earlier piece of work has left in force in the worker's thread.
+#[cold]
+fn submit_apart(call: &mut Call<'_>) -> HookResult {
+    let Some(function) = call.arg(1).map(|function| function.to_owned()) else { return Ok(()) };
+    if call.arg(0).is_some_and(|executor| runs_elsewhere(&executor)) {
+        return Ok(());
+    }
+    let work = wrapper::wrap(&function, None, Some(Box::new(Work(None))), &LIBRARY.breaker)?;
+    call.proceed_replacing(1, intern!(call.py(), "fn"), &work);
     Ok(())
 }
 

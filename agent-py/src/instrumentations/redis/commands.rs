@@ -106,9 +106,11 @@ impl Command {
             text.push_str(" ...");
         }
         let fragment = fragment(&operation, &text);
-        let procedure = ["EVALSHA", "EVALSHA_RO", "FCALL", "FCALL_RO"]
-            .iter()
-            .any(|name| operation.eq_ignore_ascii_case(name));
+        // Given in one text with its arguments, what follows is something else.
+        let procedure = hidden == arguments
+            && ["EVALSHA", "EVALSHA_RO", "FCALL", "FCALL_RO"]
+                .iter()
+                .any(|name| operation.eq_ignore_ascii_case(name));
         Self { operation: operation.into(), text: text.into(), procedure, fragment }
     }
 }
@@ -172,6 +174,9 @@ pub fn batch(commands: &Bound<'_, PyList>, transaction: bool) -> (Fragment, usiz
     let (mut one_operation, mut one_text) = (true, true);
     let mut text = String::new();
     for (index, command) in commands.iter().enumerate() {
+        if index == MAX_COMMANDS {
+            text.push_str("; ...");
+        }
         if index >= MAX_COMMANDS && !one_operation {
             break;
         }
@@ -197,8 +202,6 @@ pub fn batch(commands: &Bound<'_, PyList>, transaction: bool) -> (Fragment, usiz
                 text.push_str("; ");
             }
             text.push_str(&at.text);
-        } else if index == MAX_COMMANDS {
-            text.push_str("; ...");
         }
     }
     if let Some(first) = first.as_ref().filter(|_| one_text) {
