@@ -2,11 +2,10 @@
 
 import asyncio
 import ctypes
-import os
-import sys
+import sqlite3
 
 import flask
-from remora import traced
+from remora import trace, traced
 from werkzeug.test import create_environ
 
 from _targets import async_generator, generator
@@ -24,15 +23,23 @@ def cleared(thing):
     return thing
 
 
-def ask(*calls):
-    """Whatever it answers, it is an answer, and no exception of ours."""
-    for call in calls:
+def ask(thing, *questions):
+    """Whatever it answers, it is an answer, and no fault of ours."""
+    for question in questions:
         try:
-            call()
+            question(thing)
         except SystemError:
             raise
         except BaseException as error:
             assert type(error).__name__ != "PanicException", error
+
+
+def throw(thing):
+    thing.throw(ValueError("x"))
+
+
+def close(thing):
+    thing.close()
 
 
 def test_a_generator():
@@ -40,11 +47,7 @@ def test_a_generator():
         made = traced(generator)(3)
         if begun:
             next(made)
-        cleared(made)
-        ask(
-            lambda: next(made), lambda: made.send(1), lambda: made.throw(ValueError("x")),
-            lambda: repr(made), lambda: made.gi_frame, lambda: dir(made), made.close,
-        )  # fmt: skip
+        ask(cleared(made), next, lambda it: it.send(1), throw, repr, dir, lambda it: it.gi_frame, close)
 
 
 def test_an_asynchronous_generator():
@@ -58,7 +61,7 @@ def test_an_asynchronous_generator():
                 await step()
             except (RuntimeError, StopAsyncIteration):
                 pass
-        ask(lambda: repr(made), lambda: made.ag_frame)
+        ask(made, repr, lambda it: it.ag_frame)
 
     asyncio.run(main(False))
     asyncio.run(main(True))
@@ -67,11 +70,7 @@ def test_an_asynchronous_generator():
 def test_a_step_of_an_asynchronous_generator():
     for name in ("__anext__", "aclose"):
         step = getattr(traced(async_generator)(3), name)()
-        cleared(step)
-        ask(
-            lambda: next(step), lambda: step.send(None), lambda: step.throw(ValueError("x")),
-            lambda: repr(step), step.close,
-        )  # fmt: skip
+        ask(cleared(step), next, lambda it: it.send(None), throw, repr, close)
 
 
 def test_a_response_body():
@@ -81,12 +80,16 @@ def test_a_response_body():
         body = app.wsgi_app(create_environ("/"), lambda *head: None)
         if begun:
             iter(body)
-        cleared(body)
-        ask(lambda: next(body), lambda: iter(body), lambda: len(body), lambda: repr(body), body.close)
+        ask(cleared(body), next, iter, len, repr, close)
 
 
 def test_a_bound_method_of_c():
-    bound = traced(sys.stdout.write)
-    ask(lambda: cleared(bound)(""), lambda: repr(bound))
-    path = traced(os.fspath)
-    assert cleared(path)("x") == "x"
+    handle = trace("sqlite3", "Cursor.fetchone")
+    connection = sqlite3.connect(":memory:")
+    try:
+        bound = cleared(connection.execute("select 1").fetchone)
+        assert bound() == (1,)
+        ask(bound, repr, lambda it: it.__self__)
+    finally:
+        connection.close()
+        handle.remove()
