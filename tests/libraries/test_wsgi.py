@@ -274,3 +274,25 @@ except ValueError as error:
     [span] = result.spans
     assert (span["http.response.status_code"], span["error.type"], span.status) == (503, "503", "error")
     assert [event.attributes["exception.message"] for event in span.events] == ["midway"]
+
+
+def test_a_file_reaches_the_server_in_the_wrapper_that_it_sends_it_by(program: Run) -> None:
+    code = (
+        BARE
+        + """
+import os
+from gunicorn.http.wsgi import FileWrapper
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return environ["wsgi.file_wrapper"](open(os.devnull, "rb"))
+class Server(BaseApplication):
+    def load_config(self): pass
+    def load(self): return app
+body = Server().wsgi()(environ(**{"wsgi.file_wrapper": FileWrapper}), lambda *head: None)
+show(type(body) is FileWrapper)
+body.close()
+"""
+    )
+    result = program(code)
+    assert result.shown == [True]
+    assert len(find(result.spans, scope="remora.wsgi")) == 1
