@@ -129,8 +129,8 @@ pub struct Slot {
     next: *const Slot,
 }
 
-// SAFETY: all that changes is atomic, the chunk's owner included; `next` is written before the slot is published and never again, and points to
-// a leaked slot.
+// SAFETY: all that changes is atomic, the chunk's owner included; `next` is written before the slot is published and
+// never again, and points to a leaked slot.
 unsafe impl Sync for Slot {}
 // SAFETY: as above; nothing in a slot is tied to the thread that made it.
 unsafe impl Send for Slot {}

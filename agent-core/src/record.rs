@@ -305,6 +305,11 @@ impl Writer {
         self.text(text);
     }
 
+    /// Forgets the status's description. Linear in the record.
+    pub(crate) fn no_status_description(&mut self) {
+        self.remove(|bytes, _| bytes.first() == Some(&tag::STATUS));
+    }
+
     pub(crate) fn trace_state(&mut self, text: &str) {
         self.bytes.push(tag::TRACE_STATE);
         self.text(text);

@@ -227,6 +227,19 @@ const QUOTED_VALUES: &[&str] = &[
     "PRAGMA key = {}; PRAGMA rekey({}); ATTACH DATABASE ? AS e KEY {}; PRAGMA key {}",
 ];
 
+/// Found by `fuzz/targets/sql.rs`.
+#[test]
+fn what_a_fuzzer_found_is_the_same_when_read_twice() {
+    for (text, sanitized) in [(r#""y" = d'$'"#, r#""y" = d?"#), (r#""y"!D'$"#, r#""y"!D?"#)] {
+        let once = analyze(text, Dialect::Generic).sanitized;
+        assert_eq!(&*once, sanitized);
+        for dialect in DIALECTS {
+            let once = analyze(text, dialect).sanitized;
+            assert_eq!(analyze(&once, dialect).sanitized, once, "{text} {dialect:?}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -6,7 +6,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyString};
 
-use crate::ffi::quiet;
+use crate::ffi::{innermost, quiet};
 
 /// Frames written at most; of a longer stack the innermost.
 const MAX_FRAMES: usize = 64;
@@ -138,19 +138,9 @@ fn one_traceback(
     use std::fmt::Write;
 
     let py = error.py();
-    // A recursion's thousands of frames are walked, of them only the last are read.
-    let mut frames = std::collections::VecDeque::with_capacity(MAX_FRAMES);
-    let mut at = error.getattr(intern!(py, "__traceback__"))?;
-    while !at.is_none() {
-        let next = at.getattr(intern!(py, "tb_next"))?;
-        if frames.len() == MAX_FRAMES {
-            frames.pop_front();
-        }
-        frames.push_back(at);
-        at = next;
-    }
+    let traceback = error.getattr(intern!(py, "__traceback__"))?;
     text.push_str("Traceback (most recent call last):\n");
-    for at in frames {
+    for at in innermost(&traceback, MAX_FRAMES)? {
         let code = at.getattr(intern!(py, "tb_frame"))?.getattr(intern!(py, "f_code"))?;
         let file = code.getattr(intern!(py, "co_filename"))?.cast_into::<PyString>()?;
         let function = code.getattr(intern!(py, "co_name"))?.cast_into::<PyString>()?;

@@ -129,7 +129,11 @@ fn reference(shape: &Shape, made: &SpanRef<'_>, line: &Timeline) -> Span {
             })
             .collect(),
         dropped_links_count: 0,
-        status: shape.error.as_ref().map(|description| Status { message: description.clone(), code: 2 }),
+        status: shape
+            .error
+            .as_ref()
+            .filter(|_| !shape.forgiven)
+            .map(|description| Status { message: description.clone(), code: 2 }),
     }
 }
 

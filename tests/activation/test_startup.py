@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.process import run
+from support.process import run, run_python
 from support.pythons import SUPPORTED, on, on_every_python
 
 from .conftest import package_of
@@ -357,3 +357,20 @@ def test_status_can_be_written_as_json(way):
     result = way.run_python("import json, remora; print(json.dumps(remora.status()))").ok()
     assert json.loads(result.stdout)["pid"] > 1
     assert os.getpid() != json.loads(result.stdout)["pid"]
+
+
+@pytest.mark.parametrize("module", ["ddtrace.bootstrap.sitecustomize", "newrelic.agent"])
+def test_beside_another_agent_it_stays_out_unless_it_is_forced(module: str) -> None:
+    code = f"""
+import sys
+import types
+sys.modules[{module!r}] = types.ModuleType({module!r})
+import remora
+print(remora.init())
+"""
+    result = run_python(code).ok()
+    assert result.stdout == "False\n"
+    (line,) = result.agent_lines
+    assert line.startswith(f"remora: {module.partition('.')[0]} is active in this process: remora stays out")
+    forced = run_python(code, env={"REMORA_FORCE": "true", "OTEL_TRACES_EXPORTER": "none"}).ok()
+    assert (forced.stdout, forced.agent_lines) == ("True\n", [])

@@ -274,3 +274,54 @@ except ValueError as error:
     [span] = result.spans
     assert (span["http.response.status_code"], span["error.type"], span.status) == (503, "503", "error")
     assert [event.attributes["exception.message"] for event in span.events] == ["midway"]
+
+
+def test_a_file_reaches_the_server_in_the_wrapper_that_it_sends_it_by(program: Run) -> None:
+    code = (
+        BARE
+        + """
+import os
+from gunicorn.http.wsgi import FileWrapper
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return environ["wsgi.file_wrapper"](open(os.devnull, "rb"))
+class Server(BaseApplication):
+    def load_config(self): pass
+    def load(self): return app
+body = Server().wsgi()(environ(**{"wsgi.file_wrapper": FileWrapper}), lambda *head: None)
+show(type(body) is FileWrapper)
+body.close()
+"""
+    )
+    result = program(code)
+    assert result.shown == [True]
+    assert len(find(result.spans, scope="remora.wsgi")) == 1
+
+
+def test_a_thread_that_outlives_the_span_it_was_started_under_serves_traces_of_their_own(
+    program: Run,
+) -> None:
+    code = (
+        BARE
+        + """
+import threading
+import remora
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b"x"]
+over = threading.Event()
+def serve():
+    over.wait(20)
+    show(call("/", app))
+with remora.span("start-up"):
+    thread = threading.Thread(target=serve)
+    thread.start()
+over.set()
+thread.join()
+"""
+    )
+    result = program(code)
+    assert result.shown == [[200, "x"]]
+    (start_up,), (request,) = find(result.spans, name="start-up"), find(result.spans, scope="remora.wsgi")
+    assert request.parent_id is None
+    assert request.trace_id != start_up.trace_id

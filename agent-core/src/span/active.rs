@@ -418,10 +418,11 @@ impl ActiveSpan {
         }
     }
 
-    /// Takes the error back.
+    /// Takes the error back, with its description.
     pub fn no_error(&mut self) {
         if self.recording {
             self.status = StatusCode::Unset;
+            self.writer.no_status_description();
         }
     }
 

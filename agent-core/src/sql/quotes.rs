@@ -257,7 +257,9 @@ fn faces_name(bytes: &[u8], at: usize) -> bool {
                 let word = &bytes[at..end];
                 at = end;
                 if compared && !keyword::continues_comparison(word) {
-                    return !keyword::is_no_column(word) && bytes.get(end) != Some(&b'\'');
+                    // A word before a literal says what that is: no name, also where the literal is a `?` by now.
+                    let is_prefix = matches!(bytes.get(end), Some(b'\'' | b'?'));
+                    return !keyword::is_no_column(word) && !is_prefix;
                 } else if !compared {
                     if keyword::compares(word) {
                         compared = true;

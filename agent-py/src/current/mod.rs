@@ -70,6 +70,18 @@ pub fn current(py: Python<'_>) -> Option<Span<'_>> {
     unsafe { Span::from_value(py, value) }
 }
 
+/// The span in force here that a hook made: [`current`], or where that is the application's own, what it lies within.
+#[inline]
+pub fn hook_span(py: Python<'_>) -> Option<Span<'_>> {
+    current(py).map(Span::of_hook)
+}
+
+/// As [`hook_span`], where the span in force is read already.
+#[inline]
+pub fn hook_span_of<'py>(in_force: &Option<Span<'py>>) -> Option<Span<'py>> {
+    in_force.clone().map(Span::of_hook)
+}
+
 /// What the variable holds: an owned reference, or null.
 #[inline]
 fn value(_py: Python<'_>) -> *mut ffi::PyObject {

@@ -315,7 +315,7 @@ impl<'py> Span<'py> {
 
     /// The span that a hook made: this one or, where it is the application's own, the one that it lies within.
     #[inline]
-    pub fn of_hook(self) -> Self {
+    pub(super) fn of_hook(self) -> Self {
         let within = self.note().within.load(Ordering::Acquire);
         if within.is_null() {
             return self;

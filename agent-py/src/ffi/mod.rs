@@ -8,6 +8,7 @@ mod raised;
 #[cfg(not(Py_3_14))]
 mod stack;
 mod struck;
+mod traceback;
 mod typedef;
 mod utf8;
 
@@ -16,6 +17,7 @@ pub use original::{call_application, iter_send, vectorcall, vectorcall_method};
 pub use raised::{Raised, give_up, handled, quiet};
 #[cfg(not(Py_3_14))]
 pub use stack::has_stack;
+pub use traceback::innermost;
 pub use typedef::{LazyType, TypeSpec, fastcall, member, method, slot};
 pub use utf8::utf8;
 

@@ -57,7 +57,7 @@ impl Server {
         let in_force = current::current(py);
         let headers = scope.headers();
         let subject = scope.subject(headers.as_ref());
-        let made = in_force.clone().map(Span::of_hook);
+        let made = current::hook_span_of(&in_force);
         if let Some(span) = made.as_ref().filter(|span| is_of(span, subject, &scope, &send)) {
             // A server within a server (uvicorn as gunicorn's worker) leaves it to the framework.
             if self.bare {

@@ -237,7 +237,7 @@ impl Request<'_> {
 /// answered.
 #[inline]
 pub fn server_span(py: Python<'_>) -> Option<Span<'_>> {
-    current::current(py).map(Span::of_hook).filter(is_serving)
+    current::hook_span(py).filter(is_serving)
 }
 
 /// Whether a span is a request's that is still being answered.

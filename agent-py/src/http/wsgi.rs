@@ -64,7 +64,7 @@ impl<'py> Environ<'_, 'py> {
     #[cold]
     pub fn pass_on(&self, spec: &SpanSpec, in_force: &Option<Span<'py>>) -> Option<Span<'py>> {
         // The server that calls the framework may have made one, which knows nothing of this application's settings.
-        let made = in_force.clone().map(Span::of_hook);
+        let made = current::hook_span_of(in_force);
         let made = made.filter(|span| span.note().bare.load(Ordering::Relaxed));
         if let Some(span) = made.filter(|span| self.is_of(span)) {
             server::forget(&span, Incoming::read::<Bound<'py, PyString>>(|_| None));
@@ -150,7 +150,7 @@ impl<'py> Environ<'_, 'py> {
     /// Starts the request's span, below the caller's or, where the request names none, below the open span in force
     /// (a test client, an application called by another one). `None` where the span in force is this request's.
     pub fn start(&self, spec: &SpanSpec, in_force: &Option<Span<'py>>) -> Option<Span<'py>> {
-        let made = in_force.clone().map(Span::of_hook);
+        let made = current::hook_span_of(in_force);
         if let Some(span) = made.filter(|span| self.is_of(span)) {
             server::adopt(&span, spec);
             return None;

@@ -180,7 +180,7 @@ fn with_params<'py>(url: &Bound<'py, PyAny>, params: &Bound<'py, PyAny>) -> Opti
 
 /// The span in force where it is a session's that waits for its response.
 fn waiting(py: Python<'_>) -> Option<Span<'_>> {
-    current::current(py).map(Span::of_hook).filter(|span| client::is_open(span, http::AIOHTTP))
+    current::hook_span(py).filter(|span| client::is_open(span, http::AIOHTTP))
 }
 
 /// The first request of a call is what was asked for.

@@ -85,7 +85,7 @@ impl Flight for Serving {
         let subject = request.as_ptr() as usize;
         let in_force = current::current(py);
         // An application that hands the request on to another one.
-        let made = in_force.clone().map(Span::of_hook);
+        let made = current::hook_span_of(&in_force);
         if made.is_some_and(|span| span.note().subject.load(Ordering::Relaxed) == subject) {
             return Ok(None);
         }

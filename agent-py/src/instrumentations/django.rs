@@ -98,7 +98,7 @@ fn get_response(call: &mut Call<'_>) -> HookResult {
         call.proceed();
         return Ok(());
     };
-    match current::current(py).map(Span::of_hook).filter(|span| environ.is_of(span)) {
+    match current::hook_span(py).filter(|span| environ.is_of(span)) {
         Some(span) => {
             traced_attributes(&span, &request);
             call.proceed();

@@ -72,7 +72,7 @@ fn is_open(span: &Span<'_>) -> bool {
 fn adapter_send(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
     let in_force = current::current(py);
-    let Some(span) = in_force.clone().map(Span::of_hook) else {
+    let Some(span) = current::hook_span_of(&in_force) else {
         call.proceed();
         return Ok(());
     };
@@ -99,7 +99,7 @@ fn adapter_send(call: &mut Call<'_>) -> HookResult {
 
 fn resolve_redirects(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
-    if let Some(span) = current::current(py).map(Span::of_hook) {
+    if let Some(span) = current::hook_span(py) {
         if is_open(&span)
             && let Some(response) = call.argument(1, intern!(py, "resp"))
         {

@@ -94,7 +94,7 @@ fn earlier_attempts(call: &Call<'_>) -> usize {
 fn make_request(call: &mut Call<'_>) -> HookResult {
     let py = call.py();
     let in_force = current::current(py);
-    let outer = in_force.clone().map(Span::of_hook);
+    let outer = current::hook_span_of(&in_force);
     if let Some(span) = outer.filter(|span| is_request_of(span, call)) {
         attempt_for(call, &span);
         return Ok(());

@@ -31,13 +31,14 @@ pub fn register() {
 
 /// Around `os.fork` and `os.forkpty`.
 pub fn hook(call: &mut Call<'_>) -> HookResult {
-    let stopped = !STOP.is_zero()
-        && exporters::global::status().running
-        && only_ours()
-        && call.py().detach(|| exporters::global::pause_for_fork(STOP) && alone_by(Instant::now() + LOOK_UP));
+    let alone_but_for_us = !STOP.is_zero() && exporters::global::status().running && only_ours();
+    if alone_but_for_us {
+        call.py().detach(|| exporters::global::pause_for_fork(STOP) && alone_by(Instant::now() + LOOK_UP));
+    }
     call.proceed();
-    if stopped {
-        // In the child this finds nothing to resume.
+    if alone_but_for_us {
+        // Also where the thread did not stop in time: it is not to wait for a fork that is over. In the child this finds
+        // nothing to resume.
         exporters::global::resume_after_fork();
     }
     Ok(())

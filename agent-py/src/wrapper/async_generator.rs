@@ -230,7 +230,10 @@ unsafe extern "C" fn close(this: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *
         if (*of).active == this as usize {
             (*of).active = 0;
         }
-        let inner = Bound::from_borrowed_ptr(py, (*awaitable).delegate.inner);
+        let Some(inner) = Bound::from_borrowed_ptr_or_opt(py, (*awaitable).delegate.inner) else {
+            // Cleared by the collector, which has closed it.
+            return ffi::Py_NewRef(ffi::Py_None());
+        };
         let name = intern!(py, "close").as_ptr();
         let step = Strand::step(&raw mut (*of).strand, py, || Step::call(py, inner.as_ptr(), name, &[]));
         step.into_next(py)

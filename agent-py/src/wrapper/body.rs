@@ -155,7 +155,11 @@ unsafe extern "C" fn close(this: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *
             if result.is_null() { Step::raised(py) } else { Step::Yielded(result) }
         });
         Strand::end(&raw mut (*body).strand, py, None);
-        step.into_next(py)
+        match step {
+            // Cleared by the collector.
+            Step::Returned(none) => none,
+            other => other.into_next(py),
+        }
     }
 }
 

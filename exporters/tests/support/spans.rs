@@ -58,6 +58,8 @@ pub struct Shape {
     pub events: Vec<Event>,
     pub links: Vec<Linked>,
     pub error: Option<String>,
+    /// Whether the error was taken back.
+    pub forgiven: bool,
 }
 
 pub const COMMON_NAME: &str = "a common name";
@@ -150,13 +152,33 @@ pub fn shape() -> impl Strategy<Value = Shape> {
         (0usize..3, proptest::option::of(text())),
         proptest::collection::vec(event, 0..3),
         proptest::collection::vec(link, 0..3),
-        proptest::option::of(text()),
+        (proptest::option::of(text()), any::<bool>()),
     )
         .prop_map(
-            |((scope, kind, own_name), remote, mut attributes, (common, replaced), events, links, error)| {
+            |(
+                (scope, kind, own_name),
+                remote,
+                mut attributes,
+                (common, replaced),
+                events,
+                links,
+                (error, forgiven),
+            )| {
                 attributes.sort_by_key(|(key, _)| *key);
                 attributes.dedup_by_key(|(key, _)| *key);
-                Shape { scope, kind, own_name, remote, attributes, common, replaced, events, links, error }
+                Shape {
+                    scope,
+                    kind,
+                    own_name,
+                    remote,
+                    attributes,
+                    common,
+                    replaced,
+                    events,
+                    links,
+                    error,
+                    forgiven,
+                }
             },
         )
 }
@@ -228,6 +250,9 @@ fn make(shape: &Shape) -> ActiveSpan {
     }
     if let Some(description) = &shape.error {
         span.error(description);
+        if shape.forgiven {
+            span.no_error();
+        }
     }
     span
 }

@@ -1,5 +1,6 @@
 """Streamed response bodies, as a WSGI server handles them."""
 
+import collections
 import gc
 import io
 import weakref
@@ -122,6 +123,28 @@ def test_the_body_answers_as_the_one_inside():
     assert isinstance(body, body.__class__)
     assert not hasattr(body, "__len__")
     assert not hasattr(body, "no_such_attribute")
+    body.close()
+    made()
+
+
+class Sized(flask.Response):
+    """A streamed response whose body says how many pieces it has."""
+
+    def __call__(self, environ, start_response):
+        start_response("200 OK", [])
+        return collections.deque([b"a", b"b"])
+
+
+@app.route("/sized")
+def sized():
+    return Sized(stream([b"not this"]))
+
+
+def test_a_body_that_has_a_length_keeps_it():
+    body = body_of("/sized")
+    assert type(body) is not collections.deque
+    assert len(body) == 2
+    assert b"".join(body) == b"ab"
     body.close()
     made()
 

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import sqlite3
 import sys
+import types
 import weakref
 
 from remora import patch, span, trace, traced
@@ -238,3 +239,20 @@ def test_cycles_through_wrappers_are_collected():
     reference = make()
     gc.collect()
     assert reference() is None
+
+
+def test_a_cycle_through_the_function_of_a_patch_is_collected():
+    module = sys.modules["cyclic"] = types.ModuleType("cyclic")
+    module.work = lambda: None
+    thing = Thing()
+
+    def around(wrapped, instance, args, kwargs, thing=thing):
+        return wrapped(*args, **kwargs)
+
+    handle = patch("cyclic", "work", around)
+    thing.wrapper = module.work
+    gone = weakref.ref(thing)
+    handle.remove()
+    del sys.modules["cyclic"], module, handle, around, thing
+    gc.collect()
+    assert gone() is None
