@@ -590,3 +590,39 @@ def test_a_disabled_library_is_left_alone(program: Run, upstream: Upstream) -> N
     assert (states["requests"], states["flask"]) == ("disabled", "waiting")
     assert result.spans == []
     assert "traceparent" not in upstream.received[0].headers
+
+
+STAND_INS = {
+    "responses": """
+        import requests, responses
+        def run(url):
+            with responses.RequestsMock() as mock:
+                mock.get("http://mocked/")
+                mock.add_passthru(URL)
+                sent = sorted(requests.get("http://mocked/").request.headers)
+                return sent, mock.calls[0].request.headers.get("traceparent"), requests.get(url).status_code
+    """,
+    "requests_mock": """
+        import requests, requests_mock
+        def run(url):
+            with requests_mock.Mocker() as mock:
+                mock.get("http://mocked/")
+                mock.get(url, real_http=True)
+                sent = sorted(requests.get("http://mocked/").request.headers)
+                return sent, mock.last_request.headers.get("traceparent"), requests.get(url).status_code
+    """,
+}
+
+
+@pytest.mark.parametrize("name", STAND_INS)
+def test_what_stands_in_for_the_adapter_sees_the_request_as_it_was_made(
+    program: Run, upstream: Upstream, name: str
+) -> None:
+    result = program(STAND_INS[name] + "\n        show(run(URL + '/real'))")
+    own = ["Accept", "Accept-Encoding", "Connection", "User-Agent"]
+    assert result.shown == [[own, None, 200]]
+    # What it lets through carries the span that stands for it.
+    [received] = upstream.received
+    real = [span for span in clients(result) if span["url.full"].endswith("/real")]
+    assert received.span_id in {span.span_id for span in real}
+    assert len([span for span in clients(result) if span["url.full"] == "http://mocked/"]) == 1
