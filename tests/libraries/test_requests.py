@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from support.otlp import Span, children, find, one
 from support.process import Result
-from support.pythons import Python, on_every_python, on_oldest_and_newest
+from support.pythons import Python, on_every_python, on_oldest_and_newest, on_releases
 
 from .conftest import Program, Upstream
 from .expected import of_client
@@ -626,3 +626,17 @@ def test_what_stands_in_for_the_adapter_sees_the_request_as_it_was_made(
     real = [span for span in clients(result) if span["url.full"].endswith("/real")]
     assert received.span_id in {span.span_id for span in real}
     assert len([span for span in clients(result) if span["url.full"] == "http://mocked/"]) == 1
+
+
+@on_releases("old", "middle")
+def test_a_body_of_unknown_length_carries_the_header_with_older_releases(
+    program: Run, upstream: Upstream, python: Python
+) -> None:
+    code = """
+        import requests
+        show(requests.post(URL + '/a', data=iter([b"a", b"b"])).status_code)
+        show(requests.get(URL + '/b').request.headers.get("traceparent"))
+    """
+    result = program(code, python=python)
+    assert result.shown == [200, None]
+    assert [received.span_id for received in upstream.received] == [span.span_id for span in clients(result)]
