@@ -228,6 +228,7 @@ const QUOTED_VALUES: &[Case] = &[
     (&[S], "PRAGMA main.journal_mode = wal", SAME, "PRAGMA main.journal_mode"),
     (&[S], "ATTACH DATABASE ? AS e KEY \"x\"", "ATTACH DATABASE ? AS e KEY ?", "ATTACH"),
     (&[S], "ATTACH DATABASE ? AS e KEY x", "ATTACH DATABASE ? AS e KEY ?", "ATTACH"),
+    (&[M], "XA COMMIT 'a', 'b'", "XA COMMIT ?, ?", "XA"),
 ];
 
 /// What Django and SQLAlchemy quote.
@@ -912,6 +913,27 @@ fn a_summary_ends_with_a_whole_name_within_255_characters() {
     assert_eq!(*analyze(&format!("SELECT a FROM {long}"), P).summary, format!("SELECT {long}"));
     assert_eq!(*analyze(&format!("SELECT a FROM {long}ä"), P).summary, *"SELECT");
     assert_eq!(*analyze(&format!("SELECT a FROM short, s.{long}, t"), P).summary, *"SELECT short");
+}
+
+#[test]
+fn a_statement_that_is_repeated_is_told_once() {
+    let batch = |rows: usize| vec!["INSERT INTO t (a) VALUES ('x')"; rows].join(";");
+    for rows in [1, 2, 100, 1000] {
+        assert_eq!(*analyze(&batch(rows), P).summary, *"INSERT t");
+        assert_eq!(
+            *analyze(&format!("BEGIN; {}; COMMIT;", batch(rows)), P).summary,
+            *"BEGIN; INSERT t; COMMIT"
+        );
+    }
+    let taking_turns = "DELETE FROM a; DELETE FROM b; DELETE FROM a";
+    assert_eq!(*analyze(taking_turns, P).summary, *"DELETE a; DELETE b; DELETE a");
+    assert_eq!(*analyze("DELETE FROM a; ; nothing known; DELETE FROM a", P).summary, *"DELETE a");
+    assert_eq!(*analyze("DELETE FROM a; DELETE FROM a JOIN b", M).summary, *"DELETE a; DELETE a b");
+    // Cut in the middle of the repetition.
+    let long: Vec<String> = (0..20).map(|i| format!("table_{i:02}")).collect();
+    let long = format!("SELECT * FROM {}", long.join(", "));
+    let once = analyze(&long, P).summary;
+    assert_eq!(analyze(&format!("{long}; {long}"), P).summary, once);
 }
 
 #[test]

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from support.otlp import Span, children, find, one
 from support.process import Result
-from support.pythons import Python, on_every_python, on_oldest_and_newest
+from support.pythons import Python, on_every_python, on_oldest_and_newest, on_releases
 
 from .conftest import Program, Upstream
 from .expected import of_client
@@ -590,3 +590,53 @@ def test_a_disabled_library_is_left_alone(program: Run, upstream: Upstream) -> N
     assert (states["requests"], states["flask"]) == ("disabled", "waiting")
     assert result.spans == []
     assert "traceparent" not in upstream.received[0].headers
+
+
+STAND_INS = {
+    "responses": """
+        import requests, responses
+        def run(url):
+            with responses.RequestsMock() as mock:
+                mock.get("http://mocked/")
+                mock.add_passthru(URL)
+                sent = sorted(requests.get("http://mocked/").request.headers)
+                return sent, mock.calls[0].request.headers.get("traceparent"), requests.get(url).status_code
+    """,
+    "requests_mock": """
+        import requests, requests_mock
+        def run(url):
+            with requests_mock.Mocker() as mock:
+                mock.get("http://mocked/")
+                mock.get(url, real_http=True)
+                sent = sorted(requests.get("http://mocked/").request.headers)
+                return sent, mock.last_request.headers.get("traceparent"), requests.get(url).status_code
+    """,
+}
+
+
+@pytest.mark.parametrize("name", STAND_INS)
+def test_what_stands_in_for_the_adapter_sees_the_request_as_it_was_made(
+    program: Run, upstream: Upstream, name: str
+) -> None:
+    result = program(STAND_INS[name] + "\n        show(run(URL + '/real'))")
+    own = ["Accept", "Accept-Encoding", "Connection", "User-Agent"]
+    assert result.shown == [[own, None, 200]]
+    # What it lets through carries the span that stands for it.
+    [received] = upstream.received
+    real = [span for span in clients(result) if span["url.full"].endswith("/real")]
+    assert received.span_id in {span.span_id for span in real}
+    assert len([span for span in clients(result) if span["url.full"] == "http://mocked/"]) == 1
+
+
+@on_releases("old", "middle")
+def test_a_body_of_unknown_length_carries_the_header_with_older_releases(
+    program: Run, upstream: Upstream, python: Python
+) -> None:
+    code = """
+        import requests
+        show(requests.post(URL + '/a', data=iter([b"a", b"b"])).status_code)
+        show(requests.get(URL + '/b').request.headers.get("traceparent"))
+    """
+    result = program(code, python=python)
+    assert result.shown == [200, None]
+    assert [received.span_id for received in upstream.received] == [span.span_id for span in clients(result)]

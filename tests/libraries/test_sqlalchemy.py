@@ -145,6 +145,27 @@ def test_over_a_driver_of_mariadb(program: Run, mariadb: MariaDB, python: Python
             file.unlink()
 
 
+def test_codes_of_drivers_that_hide_them(program: Run, postgresql: PostgreSQL, mariadb: MariaDB) -> None:
+    mysql = (
+        f"mysql+mysqlconnector://{mariadb_server.USER}:{mariadb_server.PASSWORD}"
+        f"@127.0.0.1:{mariadb.port}/{mariadb_server.DATABASE}"
+    )
+    code = f"""
+        import sqlalchemy as sa
+        for url in {postgresql.url.replace("://", "+pg8000://")!r}, {mysql!r}:
+            with sa.create_engine(url).connect() as db:
+                try:
+                    db.execute(sa.text("select * from nowhere"))
+                except sa.exc.DBAPIError as error:
+                    show(type(error.orig).__name__)
+    """
+    result = program(code)
+    assert result.shown == ["ProgrammingError", "ProgrammingError"]
+    failed = [span for span in calls(result) if span.status == "error"]
+    codes = [(span["db.response.status_code"], span["error.type"]) for span in failed]
+    assert codes == [("42P01", "42P01"), ("1146", "1146")]
+
+
 ASYNC = """
 import asyncio, remora
 from sqlalchemy.ext.asyncio import create_async_engine

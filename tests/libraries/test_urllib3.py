@@ -1,6 +1,7 @@
 """urllib3: one CLIENT span for each attempt."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from support.otlp import Span, children, find, one
@@ -590,3 +591,24 @@ except Exception as error:
     assert span["url.full"].startswith("http://REDACTED:REDACTED@127.0.0.1")
     assert span["url.full"].endswith(":9/x?sig=REDACTED")
     assert "s3cr3t" not in str(span.attributes)
+
+
+@pytest.mark.parametrize(
+    "get", ["urllib3.PoolManager().request('GET', URL + '/a').status", "requests.get(URL + '/a').status_code"]
+)
+def test_a_cassette_of_vcrpy_holds_the_request_as_it_was_made(
+    program: Run, upstream: Upstream, tmp_path: Path, get: str
+) -> None:
+    code = f"""
+        import requests, urllib3, vcr
+        for _ in range(2):
+            with vcr.use_cassette("{tmp_path}/tape.yaml", match_on=["uri", "headers"]) as tape:
+                show({get}, tape.play_count)
+    """
+    result = program(code)
+    assert result.shown == [[200, 0], [200, 1]]
+    assert "traceparent" not in (tmp_path / "tape.yaml").read_text()
+    recorded, _replayed = find(result.spans, kind="client")
+    [received] = upstream.received
+    assert received.span_id == recorded.span_id
+    assert recorded["network.peer.port"] == upstream.port

@@ -77,7 +77,8 @@ pub fn sanitize(text: &str, dialect: Dialect, out: &mut String) {
 }
 
 /// Appends the summary of `text` to `out`: each operation followed by its targets, in the order and spelling of the
-/// text, statements separated by `; `, at most [`MAX_SUMMARY_CHARS`] and never cut inside a name.
+/// text, statements separated by `; `, one that says the same as the one before it left out, at most
+/// [`MAX_SUMMARY_CHARS`] and never cut inside a name.
 pub fn summary(text: &str, dialect: Dialect, out: &mut String) {
     let mut summarizer = summary::Summarizer::new(text, dialect, out);
     run(text, dialect, &mut summarizer);

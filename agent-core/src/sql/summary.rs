@@ -9,6 +9,9 @@ const MAX_DEPTH: usize = 32;
 /// Names of common table expressions that are remembered; a later one counts as a table.
 const MAX_CTES: usize = 32;
 
+/// Between statements.
+const SEPARATOR: &str = "; ";
+
 /// What the next token of a frame may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Want {
@@ -74,6 +77,10 @@ pub(super) struct Summarizer<'a> {
     full: bool,
     /// `;` since the last operation.
     next_statement: bool,
+    /// Output and characters before what this statement has written.
+    statement_mark: (usize, usize),
+    /// What the statement before it has written.
+    last_statement: std::ops::Range<usize>,
     operation_len: usize,
     frames: [Frame<'a>; MAX_DEPTH],
     depth: usize,
@@ -105,6 +112,8 @@ impl<'a> Summarizer<'a> {
             chars: 0,
             full: false,
             next_statement: false,
+            statement_mark: (base, 0),
+            last_statement: base..base,
             operation_len: 0,
             frames,
             depth: 0,
@@ -123,6 +132,7 @@ impl<'a> Summarizer<'a> {
     /// The length in bytes of the first operation.
     pub(super) fn finish(mut self) -> usize {
         self.end_name();
+        self.end_statement();
         self.operation_len
     }
 
@@ -143,7 +153,7 @@ impl<'a> Summarizer<'a> {
         let first = self.out.len() == self.base;
         let separator = match (first, self.next_statement) {
             (true, _) => "",
-            (false, true) => "; ",
+            (false, true) => SEPARATOR,
             (false, false) => " ",
         };
         self.next_statement = false;
@@ -274,7 +284,25 @@ impl<'a> Summarizer<'a> {
         }
     }
 
+    /// A statement that says the same as the one before it is left out: how many rows a driver puts into one text (a
+    /// batch, a dump) must not make the summary.
+    fn end_statement(&mut self) {
+        let start = self.statement_mark.0;
+        let separator = if start > self.base { SEPARATOR.len() } else { 0 };
+        if self.out.len() <= start + separator {
+            return;
+        }
+        let (before, this) = (&self.out[self.last_statement.clone()], &self.out[start + separator..]);
+        if this == before || self.full && before.starts_with(this) {
+            self.undo(self.statement_mark);
+        } else {
+            self.last_statement = start + separator..self.out.len();
+            self.statement_mark = (self.out.len(), self.chars);
+        }
+    }
+
     fn next_statement(&mut self) {
+        self.end_statement();
         self.depth = 0;
         self.frames[0] = Frame { want: Want::Statement, ..OPAQUE };
         self.next_statement = true;

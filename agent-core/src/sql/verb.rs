@@ -50,7 +50,7 @@ pub(super) fn of(word: &[u8]) -> Option<Verb> {
         (&["USE", "DESCRIBE", "DESC", "PRAGMA", "TABLE", "COPY"], Verb::Name),
         (&["PREPARE", "DECLARE"], Verb::Prepare),
     ];
-    const OPAQUE: [&str; 38] = [
+    const OPAQUE: [&str; 39] = [
         "SET",
         "SHOW",
         "GRANT",
@@ -89,6 +89,7 @@ pub(super) fn of(word: &[u8]) -> Option<Verb> {
         "RENAME",
         "INSTALL",
         "BACKUP",
+        "XA",
     ];
     let found = VERBS.iter().find(|(words, _)| is_any(word, words)).map(|(_, verb)| *verb);
     found.or_else(|| is_any(word, &OPAQUE).then_some(Verb::Opaque))

@@ -2,7 +2,7 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyAny, PyInt, PyTuple};
+use pyo3::types::{PyAny, PyDict, PyInt, PyTuple};
 
 use super::{set_error, set_error_code};
 use crate::current::Span;
@@ -60,15 +60,23 @@ pub fn failed(span: &Span<'_>, error: &Bound<'_, PyAny>) {
     set_error_code(span, error, None);
 }
 
-/// Drivers put it first: MySQL's the number, Oracle's an object with the whole code, ODBC's the SQLSTATE.
+/// Drivers put it first: MySQL's the number, Oracle's an object with the whole code, ODBC's the SQLSTATE, pg8000 all the
+/// fields of PostgreSQL's answer.
 fn answer_code(error: &Bound<'_, PyAny>, first: &Bound<'_, PyAny>) -> Option<String> {
     let py = error.py();
     // Any other exception's first argument is anything.
     let class = exception::type_name(error);
     let package = class.split('.').next().unwrap_or_default();
     match package {
-        "pymysql" | "MySQLdb" | "_mysql_exceptions" | "asyncmy" | "aiomysql" | "mariadb" | "pymssql" => {
-            quiet(py, first.cast::<PyInt>().ok()?.extract::<i64>()).map(|code| code.to_string())
+        "pymysql" | "MySQLdb" | "_mysql_exceptions" | "asyncmy" | "aiomysql" | "mysql" | "mariadb"
+        | "pymssql" => {
+            // MySQL's own connector has -1 where the server gave none.
+            let code = quiet(py, first.cast::<PyInt>().ok()?.extract::<i64>());
+            code.filter(|code| *code >= 0).map(|code| code.to_string())
+        }
+        "pg8000" => {
+            let code = quiet(py, first.cast::<PyDict>().ok()?.get_item(intern!(py, "C"))).flatten();
+            text(&code).map(str::to_owned)
         }
         "oracledb" | "cx_Oracle" => text(&attribute(first, intern!(py, "full_code"))).map(str::to_owned),
         "pyodbc" => text(&Some(first.clone())).filter(|code| code.len() == 5).map(str::to_owned),

@@ -16,11 +16,25 @@ use crate::current::{Span, StoredSpan};
 use crate::ffi::quiet;
 use crate::http;
 use crate::http::peer;
-use crate::objects::attribute;
+use crate::objects::{attribute, text};
 use crate::wrapper::{self, Call, HookResult};
 
-/// Whether [`endheaders`] is around this connection's own and finds what it writes to.
-pub fn takes_lines(connection: &Bound<'_, PyAny>) -> bool {
+/// The connection whose head [`endheaders`] sees and finds what it writes to: mostly the one that is given.
+#[inline]
+pub fn that_takes_lines<'py>(connection: Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    if takes_lines(&connection) { Some(connection) } else { recorded(&connection).filter(takes_lines) }
+}
+
+/// The connection behind one of vcrpy's, which would write what it is called with to its cassette.
+#[cold]
+fn recorded<'py>(connection: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let py = connection.py();
+    let module = attribute(&connection.get_type(), intern!(py, "__module__"));
+    text(&module).filter(|module| module.starts_with("vcr."))?;
+    attribute(connection, intern!(py, "real_connection"))
+}
+
+fn takes_lines(connection: &Bound<'_, PyAny>) -> bool {
     let py = connection.py();
     attribute(&connection.get_type(), intern!(py, "endheaders"))
         .is_some_and(|function| wrapper::is_wrapper(&function))

@@ -258,7 +258,7 @@ pub fn carries() -> bool {
 fn attempt<'py>(call: &mut Call<'py>, span: &Span<'py>) {
     let py = call.py();
     let connection = call.argument(1, intern!(py, "conn")).map(|connection| connection.to_owned());
-    if let Some(connection) = connection.filter(connection::takes_lines) {
+    if let Some(connection) = connection.and_then(connection::that_takes_lines) {
         if !connection::carrying(span, &connection, || call.proceed()) {
             set_peer(call, span);
         }
