@@ -391,6 +391,7 @@ def item(item): return item
         ("hypercorn", "bare", "framework", ("remora.asgi", "remora.fastapi")),
         ("hypercorn", "wsgi", "web", ("remora.wsgi", "remora.flask")),
         ("gunicorn", "wsgi", "web", ("remora.wsgi", "remora.flask")),
+        ("waitress", "wsgi", "web", ("remora.wsgi", "remora.flask")),
     ],
 )
 def test_a_bare_application_has_one_span_and_a_framework_takes_it_over(
