@@ -558,6 +558,42 @@ work.put(None)
     assert len({span.trace_id for span in spans}) == 4
 
 
+def test_a_pool_of_threads_that_a_request_has_made_serves_others_in_their_own_traces(program: Run) -> None:
+    code = (
+        APP
+        + """
+import functools, sqlite3
+from multiprocessing.pool import Pool, ThreadPool
+@functools.cache
+def pool(): return ThreadPool(2)
+def ask(number):
+    sqlite3.connect(":memory:").execute(f"select 1 as n{number}")
+    return number
+class Unsized:
+    def __init__(self, number): self.number = number
+    def __call__(self, number): return ask(number) + self.number
+@app.get("/<int:number>")
+def view(number):
+    made = [pool().apply(ask, (number,)), *pool().map(ask, [number]), *pool().starmap(ask, [(number,)])]
+    made += [*pool().imap(Unsized(1), [number]), *pool().imap_unordered(ask, iterable=[number], chunksize=2)]
+    made.append(pool().apply_async(func=ask, args=(number,)).get())
+    return str(made)
+show(call("/1"), call("/2"))
+show(pool().map(ask, [3]))
+with Pool(1) as processes:
+    show(processes.map(abs, [-4]), list(processes.imap(abs, [-5])))
+"""
+    )
+    result = program(code)
+    shown = [[[200, f"[{n}, {n}, {n}, {n + 1}, {n}, {n}]"] for n in (1, 2)], [3], [[4], [5]]]
+    assert result.shown == shown
+    first, second = servers(result)
+    for number, span in enumerate((first, second), 1):
+        texts = [child["db.query.text"] for child in children(result.spans, span)]
+        assert texts == [f"select ? as n{number}"] * 6
+    assert one(result.spans, parent_id=None, kind="client")["db.query.text"] == "select ? as n3"
+
+
 def test_async_views_are_the_parents_of_what_they_do(program: Run) -> None:
     pytest.importorskip("asgiref", reason="asgiref is not installed: no async views")
     code = (
