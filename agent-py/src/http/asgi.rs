@@ -415,14 +415,14 @@ impl Sending {
                 self.trailers.store(is_set(intern!(py, "trailers")), Ordering::Relaxed);
                 Self::begin(span, message);
             }
-            "http.response.body" | "http.response.zerocopysend" if is_set(intern!(py, "more_body")) => {
-                self.pieces.store(true, Ordering::Relaxed);
+            "http.response.body" | "http.response.zerocopysend" => {
+                if is_set(intern!(py, "more_body")) {
+                    self.pieces.store(true, Ordering::Relaxed);
+                } else if !self.trailers.load(Ordering::Relaxed) {
+                    self.end(span);
+                }
             }
-            "http.response.body" | "http.response.zerocopysend" | "http.response.pathsend"
-                if !self.trailers.load(Ordering::Relaxed) =>
-            {
-                self.end(span);
-            }
+            "http.response.pathsend" if !self.trailers.load(Ordering::Relaxed) => self.end(span),
             "http.response.trailers" if !is_set(intern!(py, "more_trailers")) => self.end(span),
             "websocket.accept" if !span.note().answered.swap(true, Ordering::Relaxed) => {
                 server::set_status(span, 101);
