@@ -97,12 +97,13 @@ pub fn deactivate(py: Python<'_>) {
     instrumentations::remove(py);
 }
 
-/// What concerns every process, library or not: forks and the end of `multiprocessing` children.
+/// What concerns every process, library or not: forks and the end of children and workers.
 fn watch_processes(py: Python<'_>) -> PyResult<()> {
     let children = PyCFunction::new_closure(py, None, None, |args, _| -> PyResult<()> {
         lifecycle::multiprocessing_child(&args.get_item(0)?)
     })?;
     hook::register(py, "multiprocessing.util", children.into_any())?;
+    lifecycle::register_workers(py)?;
     // Before 3.12 no fork warns: nothing needs to stop.
     if cfg!(not(Py_3_12)) {
         return Ok(());

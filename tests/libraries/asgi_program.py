@@ -53,6 +53,7 @@ SERVERS = {
     "uvicorn": ["-m", "uvicorn", "--port", "{port}", "--log-level", "critical"],
     "hypercorn": ["-m", "hypercorn", "-b", "127.0.0.1:{port}", "--log-level", "CRITICAL"],
     "gunicorn": ["-m", "gunicorn", "-b", "127.0.0.1:{port}", "--log-level", "critical"],
+    "waitress": ["-m", "waitress", "--listen=127.0.0.1:{port}"],
 }
 
 

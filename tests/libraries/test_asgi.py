@@ -166,6 +166,54 @@ show([call(app, path) for path in ("/task", "/failing", "/broken")], call(outer,
         assert span.events[0].attributes["exception.type"] == "__main__.Broken"
 
 
+def test_a_body_in_pieces_that_fails_behind_middleware_of_starlette_s_is_an_error(program: Run) -> None:
+    code = (
+        FASTAPI
+        + """
+from starlette.background import BackgroundTask
+from starlette.requests import ClientDisconnect
+from starlette.responses import StreamingResponse
+@app.middleware("http")
+async def proceed(request, call_next): return await call_next(request)
+async def pieces(error=None):
+    yield b"a"
+    if error: raise error
+    yield b"b"
+@app.get("/fails")
+def fails(): return StreamingResponse(pieces(KeyError("half-way")))
+@app.get("/whole")
+def whole(): return StreamingResponse(pieces(), background=BackgroundTask(query))
+def bare(error):
+    async def inner(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+        with remora.span("later"): pass
+        raise error
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+    return Starlette(routes=[Mount("/", app=inner)])
+import asyncio, remora
+show(call(app, "/fails"), call(app, "/whole"), call(bare(ClientDisconnect()), "/"))
+try: call(bare(asyncio.CancelledError()), "/")
+except asyncio.CancelledError: show("cancelled")
+"""
+    )
+    result = program(code)
+    assert result.shown == [[[200, "KeyError('half-way')"], [200], [200, "ClientDisconnect()"]], "cancelled"]
+    fails, whole, gone, cancelled = servers(result)
+    assert (fails["http.response.status_code"], fails["error.type"], fails.status) == (
+        200,
+        "KeyError",
+        "error",
+    )
+    assert [event.attributes["exception.message"] for event in fails.events] == ["'half-way'"]
+    for span in (whole, gone, cancelled):
+        assert (span["http.response.status_code"], span.get("error.type"), span.events) == (200, None, [])
+        [later] = children(result.spans, span)
+        assert later.start >= span.end
+
+
 def test_the_first_answer_to_a_websocket_is_its_status(program: Run) -> None:
     code = (
         CALL
@@ -343,6 +391,7 @@ def item(item): return item
         ("hypercorn", "bare", "framework", ("remora.asgi", "remora.fastapi")),
         ("hypercorn", "wsgi", "web", ("remora.wsgi", "remora.flask")),
         ("gunicorn", "wsgi", "web", ("remora.wsgi", "remora.flask")),
+        ("waitress", "wsgi", "web", ("remora.wsgi", "remora.flask")),
     ],
 )
 def test_a_bare_application_has_one_span_and_a_framework_takes_it_over(

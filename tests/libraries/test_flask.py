@@ -458,6 +458,8 @@ show(call("/third", HTTP_X_FORWARDED_FOR="203.0.113.9", HTTP_X_FORWARDED_PROTO="
     ]
     assert [span["http.response.status_code"] for span in spans] == [200, 202, 202]
     assert (spans[2]["client.address"], spans[2]["url.scheme"]) == ("203.0.113.9", "https")
+    # What `ProxyFix` has put in its place is no peer.
+    assert spans[2]["network.peer.address"] == "192.0.2.7"
 
 
 def test_a_test_client_inside_a_request_makes_a_child(program: Run) -> None:
@@ -478,6 +480,55 @@ show(call("/inner"))
     [inner] = children(result.spans, outer)
     assert inner.name == "GET /inner"
     assert [span.parent_id for span in servers(result)] == [None, outer.span_id, None]
+
+
+def test_a_request_that_the_application_makes_up_leaves_the_one_it_is_in_its_name(program: Run) -> None:
+    code = (
+        APP
+        + """
+@app.get("/part/<int:number>")
+def part(number): return f"part {number}", 203
+@app.get("/batch")
+def batch():
+    with app.test_request_context("/part/1") as context:
+        try: made = app.full_dispatch_request(context)
+        except TypeError: made = app.full_dispatch_request()
+        return made.get_data()
+show(call("/batch"))
+"""
+    )
+    result = program(code)
+    assert result.shown == [[200, "part 1"]]
+    [span] = result.spans
+    assert (span.name, span["http.route"], span["http.response.status_code"]) == ("GET /batch", "/batch", 200)
+
+
+@pytest.mark.parametrize("extension", ["flask_restx", "flask_restful"])
+def test_an_extension_that_answers_for_flask_shows_what_it_answers(program: Run, extension: str) -> None:
+    code = (
+        APP
+        + f"import {extension} as extension"
+        + """
+import logging
+app.logger.setLevel(logging.CRITICAL)
+class Coded(Exception):
+    code = "f405"
+class Item(extension.Resource):
+    def get(self, name):
+        raise {"boom": ValueError("boom"), "coded": Coded("coded"), "known": LookupError()}.get(name) or flask.abort(503)
+api = extension.Api(app, errors={"LookupError": {"message": "none", "status": 404}})
+api.add_resource(Item, "/items/<name>")
+if extension.__name__ == "flask_restx":
+    api.errorhandler(LookupError)(lambda error: ({}, 404))
+show([call(f"/items/{name}")[0] for name in ("boom", "coded", "known", "down")])
+"""
+    )
+    result = program(code)
+    assert result.shown == [[500, 500, 404, 503]]
+    spans = servers(result)
+    assert {span["http.route"] for span in spans} == {"/items/<name>"}
+    messages = [[event.attributes["exception.message"] for event in span.events] for span in spans]
+    assert messages == [["boom"], ["coded"], [], []]
 
 
 def test_a_thread_started_by_a_request_serves_others_in_their_own_traces(program: Run) -> None:
@@ -505,6 +556,42 @@ work.put(None)
     spans = servers(program(code))
     assert len(spans) == 4
     assert len({span.trace_id for span in spans}) == 4
+
+
+def test_a_pool_of_threads_that_a_request_has_made_serves_others_in_their_own_traces(program: Run) -> None:
+    code = (
+        APP
+        + """
+import functools, sqlite3
+from multiprocessing.pool import Pool, ThreadPool
+@functools.cache
+def pool(): return ThreadPool(2)
+def ask(number):
+    sqlite3.connect(":memory:").execute(f"select 1 as n{number}")
+    return number
+class Unsized:
+    def __init__(self, number): self.number = number
+    def __call__(self, number): return ask(number) + self.number
+@app.get("/<int:number>")
+def view(number):
+    made = [pool().apply(ask, (number,)), *pool().map(ask, [number]), *pool().starmap(ask, [(number,)])]
+    made += [*pool().imap(Unsized(1), [number]), *pool().imap_unordered(ask, iterable=[number], chunksize=2)]
+    made.append(pool().apply_async(func=ask, args=(number,)).get())
+    return str(made)
+show(call("/1"), call("/2"))
+show(pool().map(ask, [3]))
+with Pool(1) as processes:
+    show(processes.map(abs, [-4]), list(processes.imap(abs, [-5])))
+"""
+    )
+    result = program(code)
+    shown = [[[200, f"[{n}, {n}, {n}, {n + 1}, {n}, {n}]"] for n in (1, 2)], [3], [[4], [5]]]
+    assert result.shown == shown
+    first, second = servers(result)
+    for number, span in enumerate((first, second), 1):
+        texts = [child["db.query.text"] for child in children(result.spans, span)]
+        assert texts == [f"select ? as n{number}"] * 6
+    assert one(result.spans, parent_id=None, kind="client")["db.query.text"] == "select ? as n3"
 
 
 def test_async_views_are_the_parents_of_what_they_do(program: Run) -> None:
@@ -655,7 +742,7 @@ def test_a_release_without_an_expected_attribute_is_one_line_and_runs(program: R
         environ = {{"REQUEST_METHOD": "GET", "PATH_INFO": "/x"}}
         show(flask.Flask().wsgi_app(environ, lambda *a: None)[0].decode())
         hook = remora.status()["hooks"]["flask"]
-        show(hook["state"], [target["state"] for target in hook["targets"]])
+        show(hook["state"], [target["state"] for target in hook["targets"][:3]])
     """
     result = program(code, quiet=False)
     assert result.shown == ["old", ["missing", ["applied", "applied", "missing"]]]

@@ -2,8 +2,8 @@
 //!
 //! The span starts where the application is called and is in force while its coroutine runs. It ends at the last
 //! message of the response, so that what runs in the background afterwards does not count, or with the coroutine where
-//! the response never ends or is a WebSocket. Of an error the exception may come after the last message: that is waited
-//! for. Nothing but `send` is looked at: it is wrapped once, by a native callable that returns what the server's own
+//! the response never ends or is a WebSocket. Of an error, and of a response in pieces, the exception may come after the
+//! last message: that is waited for. Nothing but `send` is looked at: it is wrapped once, by a native callable that returns what the server's own
 //! returns.
 
 use std::borrow::Cow;
@@ -91,7 +91,7 @@ impl Server {
         }
         if span.is_recording() {
             scope.describe(&span, websocket, &headers);
-            let sending = Sending { span: span.clone().store(), trailers: AtomicBool::new(false) };
+            let sending = Sending::of(&span);
             let send = wrapper::wrap(&send, None, Some(Box::new(sending)), self.breaker)?;
             call.proceed_replacing(first + 2, intern!(py, "send"), &send);
         }
@@ -381,6 +381,8 @@ struct Sending {
     span: StoredSpan,
     /// The body is not the end.
     trailers: AtomicBool,
+    /// The body comes in more than one message.
+    pieces: AtomicBool,
 }
 
 impl Behaviour for Sending {
@@ -399,6 +401,11 @@ impl Behaviour for Sending {
 }
 
 impl Sending {
+    fn of(span: &Span<'_>) -> Self {
+        let span = span.clone().store();
+        Self { span, trailers: AtomicBool::new(false), pieces: AtomicBool::new(false) }
+    }
+
     #[inline]
     fn look_at(&self, span: &Span<'_>, message: &Scope<'_, '_>) {
         let py = message.0.py();
@@ -408,13 +415,15 @@ impl Sending {
                 self.trailers.store(is_set(intern!(py, "trailers")), Ordering::Relaxed);
                 Self::begin(span, message);
             }
-            "http.response.body" | "http.response.zerocopysend"
-                if !self.trailers.load(Ordering::Relaxed) && !is_set(intern!(py, "more_body")) =>
-            {
-                Self::end(span);
+            "http.response.body" | "http.response.zerocopysend" => {
+                if is_set(intern!(py, "more_body")) {
+                    self.pieces.store(true, Ordering::Relaxed);
+                } else if !self.trailers.load(Ordering::Relaxed) {
+                    self.end(span);
+                }
             }
-            "http.response.pathsend" if !self.trailers.load(Ordering::Relaxed) => Self::end(span),
-            "http.response.trailers" if !is_set(intern!(py, "more_trailers")) => Self::end(span),
+            "http.response.pathsend" if !self.trailers.load(Ordering::Relaxed) => self.end(span),
+            "http.response.trailers" if !is_set(intern!(py, "more_trailers")) => self.end(span),
             "websocket.accept" if !span.note().answered.swap(true, Ordering::Relaxed) => {
                 server::set_status(span, 101);
                 Self::capture(span, message);
@@ -447,9 +456,11 @@ impl Sending {
         }
     }
 
-    /// The response is complete. After an error the exception may still come, with the end of the coroutine.
-    fn end(span: &Span<'_>) {
-        if span.note().status.load(Ordering::Relaxed) < 500 {
+    /// The response is complete. After an error the exception may still come, with the end of the coroutine; so it may
+    /// after a body in pieces: Starlette's `BaseHTTPMiddleware` sends an end to a body that failed half-way.
+    fn end(&self, span: &Span<'_>) {
+        let is_error = span.note().status.load(Ordering::Relaxed) >= 500;
+        if !is_error && !self.pieces.load(Ordering::Relaxed) {
             span.finish();
         } else {
             span.note().completed.store(clock::now().0, Ordering::Relaxed);
@@ -483,20 +494,27 @@ impl Flight for Exchange {
         server::answered(span);
         if span.is_recording() {
             match outcome {
-                Err(error) if !is_disconnect(error) => server::failed(span, error),
-                // Starlette answers this exception too, before it lets it go on.
-                Err(_) if span.note().completed.load(Ordering::Relaxed) != 0 => server::unanswered(span),
-                Err(_) => {}
-                // After an error, what came behind it was not the answer's.
-                Ok(_) => {
-                    finish_completed(span);
+                Err(error) if !(is_disconnect(error) || exception::is_cancellation(error)) => {
+                    server::failed(span, error);
+                    span.finish();
                     return Ok(());
                 }
+                // Starlette answers this exception too, before it lets it go on.
+                Err(error) if answered_with_error(span) && is_disconnect(error) => server::unanswered(span),
+                _ => {}
             }
-            span.finish();
+            // What came behind the answer was not its.
+            finish_completed(span);
         }
         Ok(())
     }
+}
+
+/// Whether the response was complete, and an error.
+#[cold]
+fn answered_with_error(span: &Span<'_>) -> bool {
+    let note = span.note();
+    note.completed.load(Ordering::Relaxed) != 0 && note.status.load(Ordering::Relaxed) >= 500
 }
 
 /// Whether an exception says that the client went away, which is not the application's failure.

@@ -169,12 +169,13 @@ impl<'py> Environ<'_, 'py> {
         let agent = lossy(&values.0[USER_AGENT]);
         let host = values.text(HOST).filter(|host| !host.is_empty());
         let server = if host.is_none() { values.text(SERVER_NAME) } else { None };
+        let behind = if values.0[FORWARDED_FOR].is_some() { self.behind_proxy_fix() } else { None };
         let request = Request {
             method: values.text(METHOD),
             path: None,
             query: values.text(QUERY).map(Text::Latin1),
             version: values.text(PROTOCOL),
-            peer: values.text(PEER),
+            peer: text(&behind).or_else(|| values.text(PEER)),
             peer_port: port(PEER_PORT),
             agent: agent.as_deref().map(Text::Latin1),
             host,
@@ -199,6 +200,14 @@ impl<'py> Environ<'_, 'py> {
             let headers = self.captured(headers);
             span.with(|span| headers.set(span));
         }
+    }
+
+    /// The peer, where Werkzeug's `ProxyFix` has put the proxy's client in its place.
+    #[cold]
+    fn behind_proxy_fix(&self) -> Option<Bound<'py, PyString>> {
+        let py = self.0.py();
+        let before = quiet(py, self.0.get_item(intern!(py, "werkzeug.proxy_fix.orig")))??;
+        Environ(before.cast::<PyDict>().ok()?).get(intern!(py, "REMOTE_ADDR"))
     }
 
     /// The path that the application is mounted at.

@@ -1,7 +1,8 @@
 //! Flask: the SERVER span of a request.
 //!
 //! `Flask.wsgi_app` is the request; `full_dispatch_request` knows the matched rule and returns the response;
-//! `handle_exception` sees what no error handler of the application took.
+//! `handle_exception` sees what no error handler of the application took, `handle_error` of Flask-RESTX and
+//! Flask-RESTful what theirs made a 500 of.
 
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
@@ -36,6 +37,8 @@ pub static LIBRARY: Instrumentation = Instrumentation {
         Target::call("flask.app", "Flask.wsgi_app", wsgi_app),
         Target::call("flask.app", "Flask.full_dispatch_request", full_dispatch_request),
         Target::call("flask.app", "Flask.handle_exception", handle_exception),
+        Target::call("flask_restx.api", "Api.handle_error", handle_error).optional(),
+        Target::call("flask_restful", "Api.handle_error", handle_error).optional(),
     ],
 };
 
@@ -111,6 +114,10 @@ fn full_dispatch_request(call: &mut Call<'_>) -> HookResult {
     // Newer releases pass the context, whose request has the matched rule by now.
     let context = call.arg(1).map(|context| context.to_owned()).or_else(|| context_in_force(py));
     if let Some(request) = context.and_then(|context| attribute(&context, intern!(py, "request"))) {
+        if is_another(&span, &request) {
+            call.proceed();
+            return Ok(());
+        }
         set_route(py, &span, &request);
     }
     call.proceed();
@@ -139,6 +146,31 @@ fn handle_exception(call: &mut Call<'_>) -> HookResult {
     call.proceed();
     if let Some(response) = call.result() {
         note_response(py, &span, &response);
+    }
+    Ok(())
+}
+
+/// Whether the application dispatches a request that it has made up (`test_request_context`) within one that was
+/// received.
+fn is_another(span: &Span<'_>, request: &Bound<'_, PyAny>) -> bool {
+    span.note().routed.load(Ordering::Relaxed)
+        && attribute(request, intern!(request.py(), "environ"))
+            .and_then(|environ| environ.cast_into::<PyDict>().ok())
+            .is_some_and(|environ| !Environ(&environ).is_of(span))
+}
+
+/// Extensions that answer what a resource has raised, before Flask sees it.
+fn handle_error(call: &mut Call<'_>) -> HookResult {
+    let py = call.py();
+    let span = server::server_span(py).filter(Span::is_recording);
+    call.proceed();
+    let (Some(span), Some(error)) = (span, call.argument(1, intern!(py, "e"))) else { return Ok(()) };
+    let Some(response) = call.result() else { return Ok(()) };
+    let code = attribute(&response, intern!(py, "status_code"));
+    let code = code.and_then(|code| quiet(py, code.extract::<u16>())).unwrap_or(0);
+    // What Werkzeug can make a response of was raised as one.
+    if code >= 500 && attribute(&error, intern!(py, "get_response")).is_none() {
+        record(&span, &error);
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use crate::breaker::Breaker;
 use crate::current::{self, StoredSpan};
@@ -25,6 +26,10 @@ pub static LIBRARY: Instrumentation = Instrumentation {
         Target::call("threading", "Thread.start", start),
         Target::call("threading", "Thread._bootstrap_inner", bootstrap),
         Target::call("concurrent.futures.thread", "ThreadPoolExecutor.submit", submit),
+        Target::call("multiprocessing.pool", "Pool.apply_async", pool_called),
+        Target::call("multiprocessing.pool", "Pool._map_async", pool_called),
+        Target::call("multiprocessing.pool", "Pool.imap", pool_called),
+        Target::call("multiprocessing.pool", "Pool.imap_unordered", pool_called),
         // Each of its connections has a thread of its own, which lives longer than what starts it.
         Target::call("aiosqlite.core", "Connection._execute", hand_over).optional(),
     ],
@@ -140,10 +145,25 @@ fn submit_apart(call: &mut Call<'_>) -> HookResult {
 }
 
 fn hand_over(call: &mut Call<'_>) -> HookResult {
+    work_at(call, intern!(call.py(), "fn"))
+}
+
+/// A pool of threads: they have inherited what was in force where it was made, perhaps an earlier request. Of processes
+/// it gets its work pickled.
+fn pool_called(call: &mut Call<'_>) -> HookResult {
+    static THREADS: Class = Class::new("multiprocessing.pool", "ThreadPool");
+    if call.arg(0).is_some_and(|pool| THREADS.is_base_of(&pool)) {
+        work_at(call, intern!(call.py(), "func"))?;
+    }
+    Ok(())
+}
+
+/// Has the call's first argument run under the span in force here, or none.
+fn work_at<'py>(call: &mut Call<'py>, name: &Bound<'py, PyString>) -> HookResult {
     let py = call.py();
-    let Some(function) = call.arg(1).map(|function| function.to_owned()) else { return Ok(()) };
+    let Some(function) = call.argument(1, name).map(|function| function.to_owned()) else { return Ok(()) };
     let span = current::current(py).map(current::Span::store);
     let work = wrapper::wrap(&function, None, Some(Box::new(Work(span))), &LIBRARY.breaker)?;
-    call.proceed_replacing(1, intern!(py, "fn"), &work);
+    call.proceed_replacing(1, name, &work);
     Ok(())
 }

@@ -5,6 +5,7 @@ use agent_core::Key;
 use agent_core::span::{SpanKind, SpanSpec};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use super::asgi;
 use crate::breaker::Breaker;
@@ -22,6 +23,8 @@ pub static LIBRARY: Instrumentation = Instrumentation {
         Target::call("gunicorn.app.base", "BaseApplication.wsgi", found),
         // Older releases have none.
         Target::call("hypercorn.app_wrappers", "WSGIWrapper.__init__", wrapper_made).optional(),
+        // Pyramid's server.
+        Target::call("waitress.server", "BaseWSGIServer.__init__", server_made).optional(),
     ],
 };
 
@@ -48,7 +51,15 @@ pub fn wrapped<'py>(application: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'p
 }
 
 fn wrapper_made(call: &mut Call<'_>) -> HookResult {
-    let name = intern!(call.py(), "app");
+    hand_over(call, intern!(call.py(), "app"))
+}
+
+fn server_made(call: &mut Call<'_>) -> HookResult {
+    hand_over(call, intern!(call.py(), "application"))
+}
+
+/// The first argument is the application that will be called.
+fn hand_over<'py>(call: &mut Call<'py>, name: &Bound<'py, PyString>) -> HookResult {
     let application = call.argument(1, name).map(|application| application.to_owned());
     if let Some(application) = application.as_ref()
         && let Some(application) = wrapped(application)?

@@ -17,6 +17,12 @@ fn flush(py: Python<'_>, deliver: fn()) -> PyResult<Bound<'_, PyCFunction>> {
     })
 }
 
+/// Delivers what is pending within the bound of an exit, where nothing of ours runs later.
+pub(super) fn deliver(py: Python<'_>) {
+    crate::messaging::close_all(py);
+    py.detach(exporters::global::shutdown);
+}
+
 extern "C" fn at_c_exit() {
     exporters::global::leave();
 }
