@@ -84,6 +84,8 @@ pub(super) struct Pool {
     dialling: tokio::sync::Mutex<()>,
     /// Why TLS broke off after the handshake: how a server refuses a client's certificate.
     alert: Arc<Mutex<Option<Failure>>>,
+    /// Whether an answer by HTTP/2 ever came, on whichever connection.
+    answered: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -102,6 +104,7 @@ impl Pool {
             shared: Mutex::default(),
             dialling: tokio::sync::Mutex::default(),
             alert: Arc::default(),
+            answered: AtomicBool::new(false),
         }
     }
 
@@ -112,6 +115,11 @@ impl Pool {
     /// What to say of a proxy that is not used.
     pub(super) fn remark(&self) -> Option<&str> {
         self.proxy.as_ref().err().map(String::as_str)
+    }
+
+    /// The proxy that requests go through.
+    pub(super) fn through(&self) -> Option<String> {
+        self.proxy.as_ref().ok()?.as_ref().map(ProxyAt::shown)
     }
 
     pub(super) fn clear(&self) {
@@ -221,6 +229,10 @@ impl Pool {
                     .into(),
             );
         }
+        // A server of HTTP/1.1 may hang up on HTTP/2 without a word.
+        if self.is_grpc() && !self.answered.load(Ordering::Relaxed) {
+            return Failure::Protocol("connection closed before the answer: is it the HTTP port?".into());
+        }
         Failure::Closed
     }
 
@@ -269,6 +281,7 @@ impl Pool {
                 let hint = grpc && !shared.answered.load(Ordering::Relaxed);
                 let response = sent.map_err(|error| protocol(&error, hint))?;
                 shared.answered.store(true, Ordering::Relaxed);
+                self.answered.store(true, Ordering::Relaxed);
                 read(response, grpc, until).await
             }
             Sender::H1(mut sender) => {
