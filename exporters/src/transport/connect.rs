@@ -218,6 +218,9 @@ fn tls_text(error: &io::Error) -> String {
         Some(rustls::Error::InvalidMessage(_)) => {
             "the receiver answers without it: is it an http: endpoint?".to_owned()
         }
+        _ if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "the receiver hung up in the handshake".to_owned()
+        }
         _ => error.to_string(),
     }
 }

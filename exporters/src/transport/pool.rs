@@ -84,8 +84,6 @@ pub(super) struct Pool {
     dialling: tokio::sync::Mutex<()>,
     /// Why TLS broke off after the handshake: how a server refuses a client's certificate.
     alert: Arc<Mutex<Option<Failure>>>,
-    /// Whether an answer by HTTP/2 ever came, on whichever connection.
-    answered: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -104,7 +102,6 @@ impl Pool {
             shared: Mutex::default(),
             dialling: tokio::sync::Mutex::default(),
             alert: Arc::default(),
-            answered: AtomicBool::new(false),
         }
     }
 
@@ -229,10 +226,6 @@ impl Pool {
                     .into(),
             );
         }
-        // A server of HTTP/1.1 may hang up on HTTP/2 without a word.
-        if self.is_grpc() && !self.answered.load(Ordering::Relaxed) {
-            return Failure::Protocol("connection closed before the answer: is it the HTTP port?".into());
-        }
         Failure::Closed
     }
 
@@ -281,7 +274,6 @@ impl Pool {
                 let hint = grpc && !shared.answered.load(Ordering::Relaxed);
                 let response = sent.map_err(|error| protocol(&error, hint))?;
                 shared.answered.store(true, Ordering::Relaxed);
-                self.answered.store(true, Ordering::Relaxed);
                 read(response, grpc, until).await
             }
             Sender::H1(mut sender) => {
@@ -336,13 +328,18 @@ fn protocol(error: &hyper::Error, hint: bool) -> Failure {
     if let Some(why) = tls_failure(error) {
         return why;
     }
+    // A server of HTTP/1.1 may hang up on HTTP/2, its answer lost.
+    let closed = || match hint {
+        true => Failure::Protocol("connection closed before the answer: is it the HTTP port?".into()),
+        false => Failure::Closed,
+    };
     if error.is_closed() || error.is_canceled() || error.is_incomplete_message() {
-        return Failure::Closed;
+        return closed();
     }
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(inner) = source {
         if inner.downcast_ref::<std::io::Error>().is_some() {
-            return Failure::Closed;
+            return closed();
         }
         if let Some(h2) = inner.downcast_ref::<h2::Error>()
             && h2.is_remote()
