@@ -148,7 +148,7 @@ fn a_bad_value_is_one_line_with_variable_value_and_fallback() {
         (
             "OTEL_EXPORTER_OTLP_ENDPOINT",
             "localhost:4318",
-            "remora: OTEL_EXPORTER_OTLP_ENDPOINT=localhost:4318 has no scheme (http://, https:// or unix:); using http://localhost:4318",
+            "remora: OTEL_EXPORTER_OTLP_ENDPOINT=localhost:4318 has no scheme (http://, https:// or unix:), without which only grpc can do; using http://localhost:4318",
         ),
         (
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",

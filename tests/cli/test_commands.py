@@ -134,7 +134,6 @@ def test_doctor_finds_a_collector(collector):
 @pytest.mark.parametrize(
     ("env", "says", "remedy"),
     [
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "{grpc}"}, "gRPC port?", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"),
         (
             {"OTEL_EXPORTER_OTLP_ENDPOINT": "{http}", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
             "HTTP port?",
@@ -161,7 +160,6 @@ def test_doctor_finds_a_collector(collector):
 )
 def test_doctor_tells_what_to_do_about_an_endpoint(collector, env, says, remedy):
     places = {
-        "grpc": f"http://127.0.0.1:{collector.plain.grpc_port}",
         "http": f"http://127.0.0.1:{collector.plain.http_port}",
         "authority": f"127.0.0.1:{collector.plain.grpc_port}",
         "free": str(free_port()),

@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::connect::{self, ProxyAt};
-use super::endpoint::{Endpoint, basic};
+use super::endpoint::{Endpoint, Target, basic};
 use super::{MAX_ANSWER, tls};
 use crate::config::{Otlp, Protocol};
 use crate::request::Failure;
@@ -226,7 +226,7 @@ impl Pool {
                     .into(),
             );
         }
-        Failure::Closed
+        hung_up(endpoint, self.is_grpc())
     }
 
     async fn exchange(
@@ -291,6 +291,17 @@ impl Pool {
                 Ok(answer)
             }
         }
+    }
+}
+
+/// A receiver of gRPC that is asked in HTTP/1.1 answers and resets, and the reset may overtake the answer: then the
+/// port is all that tells it.
+fn hung_up(endpoint: &Endpoint, grpc: bool) -> Failure {
+    match endpoint.target {
+        Target::Tcp(_, 4317) if !grpc => {
+            Failure::Protocol("connection closed before the answer: is it the gRPC port?".into())
+        }
+        _ => Failure::Closed,
     }
 }
 
@@ -404,4 +415,23 @@ async fn read_body(incoming: &mut Incoming, answer: &mut Answer) -> Result<(), F
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hang_up_on_the_port_of_grpc_is_asked_about() {
+        let says = |protocol, url: &str| {
+            let endpoint = Endpoint::parse(&Otlp::new(protocol, url)).unwrap();
+            hung_up(&endpoint, protocol == Protocol::Grpc).to_string()
+        };
+        let plain = "connection closed before the answer";
+        let asks = format!("{plain}: is it the gRPC port?");
+        assert_eq!(says(Protocol::HttpProtobuf, "http://collector:4317/v1/traces"), asks);
+        assert_eq!(says(Protocol::HttpJson, "http://collector:4317/v1/traces"), asks);
+        assert_eq!(says(Protocol::HttpProtobuf, "http://collector:4318/v1/traces"), plain);
+        assert_eq!(says(Protocol::Grpc, "http://collector:4317"), plain);
+    }
 }
