@@ -157,13 +157,14 @@ impl Pool {
         if h2 || self.is_grpc() {
             let (sender, connection) = http2::handshake(TokioExecutor::new(), io)
                 .await
-                .map_err(|error| protocol(&error, self.is_grpc()))?;
+                .map_err(|error| protocol(&error, self.is_grpc(), endpoint.tls))?;
             let driver = tokio::spawn(drive(connection, self.alert.clone())).abort_handle();
             let shared = Arc::new(Shared { sender, driver, answered: AtomicBool::new(false) });
             *lock(&self.shared) = Some(shared.clone());
             Ok(Sender::H2(shared))
         } else {
-            let (sender, connection) = http1::handshake(io).await.map_err(|error| protocol(&error, false))?;
+            let (sender, connection) =
+                http1::handshake(io).await.map_err(|error| protocol(&error, false, endpoint.tls))?;
             tokio::spawn(drive(connection, self.alert.clone()));
             Ok(Sender::H1(sender))
         }
@@ -272,7 +273,7 @@ impl Pool {
                 map.remove(http::header::HOST);
                 let sent = shared.sender.clone().send_request(request).await;
                 let hint = grpc && !shared.answered.load(Ordering::Relaxed);
-                let response = sent.map_err(|error| protocol(&error, hint))?;
+                let response = sent.map_err(|error| protocol(&error, hint, endpoint.tls))?;
                 shared.answered.store(true, Ordering::Relaxed);
                 read(response, grpc, until).await
             }
@@ -282,7 +283,10 @@ impl Pool {
                 {
                     request.headers_mut().insert(http::header::HOST, value);
                 }
-                let response = sender.send_request(request).await.map_err(|error| protocol(&error, false))?;
+                let response = sender
+                    .send_request(request)
+                    .await
+                    .map_err(|error| protocol(&error, false, endpoint.tls))?;
                 let answer = read(response, grpc, until).await?;
                 // Ready once the answer is read to its end, unless the receiver closes.
                 if sender.ready().await.is_ok() {
@@ -332,15 +336,15 @@ fn tls_failure(error: &hyper::Error) -> Option<Failure> {
 }
 
 /// Why no answer came. `hint`: nothing has shown yet that the other side speaks HTTP/2.
-fn protocol(error: &hyper::Error, hint: bool) -> Failure {
+fn protocol(error: &hyper::Error, hint: bool, tls: bool) -> Failure {
     if error.is_parse() {
         return Failure::Protocol("answers, but not in HTTP/1.1: is it the gRPC port?".into());
     }
     if let Some(why) = tls_failure(error) {
         return why;
     }
-    // A server of HTTP/1.1 may hang up on HTTP/2, its answer lost.
-    let closed = || match hint {
+    // A server of HTTP/1.1 may hang up on HTTP/2, its answer lost. Over TLS it is a certificate that is not liked.
+    let closed = || match hint && !tls {
         true => Failure::Protocol("connection closed before the answer: is it the HTTP port?".into()),
         false => Failure::Closed,
     };
