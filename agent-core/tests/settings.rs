@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use agent_core::propagation::Propagators;
 use agent_core::resource::Detectors;
 use agent_core::sampling::Sampler;
 use agent_core::settings::{
@@ -147,7 +148,7 @@ fn a_bad_value_is_one_line_with_variable_value_and_fallback() {
         (
             "OTEL_EXPORTER_OTLP_ENDPOINT",
             "localhost:4318",
-            "remora: OTEL_EXPORTER_OTLP_ENDPOINT=localhost:4318 has no scheme (http://, https:// or unix:); using http://localhost:4318",
+            "remora: OTEL_EXPORTER_OTLP_ENDPOINT=localhost:4318 has no scheme (http://, https:// or unix:), without which only grpc can do; using http://localhost:4318",
         ),
         (
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
@@ -162,6 +163,16 @@ fn a_bad_value_is_one_line_with_variable_value_and_fallback() {
         ("OTEL_TRACES_EXPORTER", ",", "remora: OTEL_TRACES_EXPORTER=, names nothing; using otlp"),
         ("OTEL_PROPAGATORS", " , ", "remora: OTEL_PROPAGATORS=, names nothing; using tracecontext,baggage"),
         (
+            "OTEL_EXPORTER_OTLP_TIMEOUT",
+            "0",
+            "remora: OTEL_EXPORTER_OTLP_TIMEOUT=0 is not a whole number of milliseconds from 1 up; using 10000",
+        ),
+        (
+            "OTEL_PROPAGATORS",
+            "B3,TraceContext",
+            "remora: OTEL_PROPAGATORS=B3,TraceContext names a propagator that is not supported yet; using TraceContext",
+        ),
+        (
             "OTEL_PYTHON_ID_GENERATOR",
             "xray",
             "remora: OTEL_PYTHON_ID_GENERATOR=xray is not one of random; using random",
@@ -175,7 +186,7 @@ fn a_bad_value_is_one_line_with_variable_value_and_fallback() {
         (
             "REMORA_QUEUE_MAX_BYTES",
             "64MB",
-            "remora: REMORA_QUEUE_MAX_BYTES=64MB is not a whole number of bytes, KiB, MiB or GiB; using 67108864",
+            "remora: REMORA_QUEUE_MAX_BYTES=64MB is not a whole number of bytes, KiB, MiB or GiB from 1 up; using 67108864",
         ),
     ] {
         let settings = says(&[(name, value)], line);
@@ -198,7 +209,7 @@ fn a_bad_value_is_one_line_with_variable_value_and_fallback() {
 fn a_bad_form_of_the_signal_falls_to_the_general_one() {
     let settings = says(
         &[("OTEL_EXPORTER_OTLP_TIMEOUT", "2500"), ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "soon")],
-        "remora: OTEL_EXPORTER_OTLP_TRACES_TIMEOUT=soon is not a whole number of milliseconds; using 2500",
+        "remora: OTEL_EXPORTER_OTLP_TRACES_TIMEOUT=soon is not a whole number of milliseconds from 1 up; using 2500",
     );
     assert_eq!(settings.otlp.timeout, Duration::from_millis(2500));
 }
@@ -375,6 +386,8 @@ fn headers_are_decoded_and_never_shown() {
 fn exporters_are_a_list() {
     let exporters = |text| quiet(&[("OTEL_TRACES_EXPORTER", text)]).exporters;
     assert_eq!(exporters("none"), []);
+    assert_eq!(exporters("NONE"), []);
+    assert_eq!(exporters("Otlp,CONSOLE"), [Exporter::Otlp, Exporter::Console]);
     assert_eq!(
         exporters("console,otlp_file, otlp,otlp"),
         [Exporter::Console, Exporter::OtlpFile, Exporter::Otlp]
@@ -383,6 +396,17 @@ fn exporters_are_a_list() {
         quiet(&[("OTEL_PROPAGATORS", "none")]).propagators,
         agent_core::propagation::Propagators::NONE
     );
+}
+
+#[test]
+fn none_among_the_propagators_wins() {
+    for text in ["none", "tracecontext,none", "None,baggage"] {
+        let settings = quiet(&[("OTEL_PROPAGATORS", text)]);
+        assert_eq!(settings.propagators, Propagators::NONE, "{text}");
+        assert_eq!(shown(&settings, "OTEL_PROPAGATORS"), ("none".to_owned(), Origin::Environment));
+    }
+    let both = Propagators::TRACE_CONTEXT.with(Propagators::BAGGAGE);
+    assert_eq!(quiet(&[("OTEL_PROPAGATORS", "TraceContext,Baggage")]).propagators, both);
 }
 
 #[test]

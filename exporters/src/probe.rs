@@ -61,8 +61,9 @@ fn receiver(otlp: &Otlp, timeout: Duration) -> ProbeResult {
         Ok(Outcome::Retry { why, .. } | Outcome::Rejected(why)) => (false, why.to_string()),
         Err(why) => (false, why),
     };
-    let detail =
-        std::iter::once(what).chain(receiver.remarks().iter().cloned()).collect::<Vec<_>>().join("; ");
+    let proxy = receiver.through().map(|proxy| format!("through the proxy {proxy}"));
+    let remarks = receiver.remarks().iter().cloned();
+    let detail = std::iter::once(what).chain(proxy).chain(remarks).collect::<Vec<_>>().join("; ");
     ProbeResult {
         exporter: "otlp",
         endpoint: receiver.shown().to_owned(),

@@ -206,6 +206,7 @@ fn the_wrong_port_is_suspected_only_where_nothing_spoke_http2() {
     let goaway = |code| [SETTINGS, &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, code]].concat();
     let cases = [
         (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n".to_vec(), "is it the HTTP port?"),
+        (Vec::new(), "is it the HTTP port?"),
         (reset(2), "the receiver reset the request (INTERNAL_ERROR)"),
         (reset(8), "the receiver reset the request (CANCEL)"),
         (reset(7), "connection closed before the answer"),
@@ -223,6 +224,9 @@ fn the_wrong_port_is_suspected_only_where_nothing_spoke_http2() {
                 while read < 200 {
                     read += stream.read(&mut bytes).unwrap();
                 }
+                if answer.is_empty() {
+                    continue;
+                }
                 let _ = stream.write_all(&answer);
                 // Until the other side has enough of it.
                 while stream.read(&mut bytes).is_ok_and(|count| count > 0) {}
@@ -232,6 +236,8 @@ fn the_wrong_port_is_suspected_only_where_nothing_spoke_http2() {
         under.finish(10);
         under.wait("failure", |u| u.pipeline.status().failures > 0);
         assert!(under.lines()[0].contains(says), "{says}: {:?}", under.lines());
+        let suspects = |text: &str| text.contains("HTTP port");
+        assert_eq!(suspects(&under.lines()[0]), suspects(says), "{:?}", under.lines());
         assert_eq!(under.balance().pending, 10);
     }
 }

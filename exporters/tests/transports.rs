@@ -3,6 +3,7 @@
 #![allow(clippy::allow_attributes, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 mod support;
 
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -207,6 +208,44 @@ fn a_tunnel_to_an_address_of_version_6_is_asked_for_in_brackets() {
     let said = complaint(otlp);
     assert!(said.contains("(the proxy answered 502)"), "{said}");
     assert!(asked.recv().unwrap().starts_with("CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n"));
+}
+
+#[test]
+fn a_proxy_that_cannot_be_reached_is_named_without_its_password() {
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = Some(format!("http://me:secret@{gone}"));
+    for (scheme, proxy) in [
+        ("http", Proxy { http: url.clone(), ..Proxy::default() }),
+        ("https", Proxy { https: url.clone(), ..Proxy::default() }),
+    ] {
+        let mut otlp = Otlp::new(Protocol::HttpProtobuf, format!("{scheme}://localhost:1/v1/traces"));
+        otlp.proxy = proxy;
+        let said = complaint(otlp);
+        assert!(said.contains(&format!("(the proxy {gone}: connection refused)")), "{said}");
+        assert!(!said.contains("secret"), "{said}");
+    }
+}
+
+#[test]
+fn a_receiver_without_tls_is_told_from_one_with_a_bad_certificate() {
+    for (answer, says) in [
+        (
+            &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
+            "the receiver answers without it: is it an http: endpoint?",
+        ),
+        (&[], "the receiver hung up in the handshake"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                let _ = stream.read(&mut [0; 16 * 1024]);
+                let _ = stream.write_all(answer);
+            }
+        });
+        let said = complaint(Otlp::new(Protocol::HttpProtobuf, format!("https://{address}/v1/traces")));
+        assert!(said.contains(&format!("(TLS: {says})")), "{said}");
+    }
 }
 
 #[test]

@@ -164,6 +164,26 @@ def test_flags_reach_all_three_families_of_variables(way):
     assert after["OTEL_PYTHON_FLASK_EXCLUDED_URLS"] == "/health"
 
 
+@pytest.mark.parametrize(
+    ("flag", "variable"),
+    [
+        ("exporter_otlp_metrics_endpoint", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"),
+        ("exporter-otlp-logs-headers", "OTEL_EXPORTER_OTLP_LOGS_HEADERS"),
+        ("metric_export_interval", "OTEL_METRIC_EXPORT_INTERVAL"),
+        ("blrp_schedule_delay", "OTEL_BLRP_SCHEDULE_DELAY"),
+        ("meter_provider", "OTEL_PYTHON_METER_PROVIDER"),
+        ("sdk_internal_metrics_enabled", "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"),
+    ],
+)
+def test_a_flag_of_a_signal_that_there_is_not_yet_is_no_error(way, flag, variable):
+    """`opentelemetry-instrument` takes it: a command that is swapped for `remora run` still starts."""
+    result = way.run("env", "-0", flags=(f"--{flag}", "secret")).ok()
+    assert environment(result.stdout)[variable] == "secret"
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith(f"remora: --{flag} has no effect")
+    assert "secret" not in result.stderr
+
+
 @pytest.mark.parametrize("before", [None, "true", "false"])
 @pytest.mark.parametrize("value", ["true", "false"])
 def test_enabled_as_a_flag_wins(way, before, value):
@@ -180,6 +200,7 @@ def test_two_dashes_end_the_flags(way):
     ("arguments", "names"),
     [
         (["--no_such_flag", "x", "true"], "--no_such_flag"),
+        (["--exporter_otlp_logs_a b", "x", "true"], "--exporter_otlp_logs_a b"),
         (["-x", "true"], "-x"),
         (["--service_name"], "--service_name"),
         ([], "usage"),

@@ -31,6 +31,11 @@ def test_help_lists_every_variable_as_a_flag(arguments):
             assert f"[{row['name']}]" in shown
 
 
+def test_a_tool_that_imports_every_module_leaves_the_extension_in_place():
+    code = "import remora, remora._inert, remora._native as native; print(native.__name__, native.settings)"
+    assert run([sys.executable, "-c", code]).ok().stdout.startswith("remora._native <built-in")
+
+
 def test_no_command_is_wrong_usage():
     assert (remora().returncode, remora().stdout) == (2, "")
 
@@ -127,6 +132,59 @@ def test_doctor_finds_a_collector(collector):
 
 
 @pytest.mark.parametrize(
+    ("env", "says", "remedy"),
+    [
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "{http}", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+            "HTTP port?",
+            "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
+        ),
+        # As `collector:4317` of opentelemetry-instrument, without OTEL_EXPORTER_OTLP_INSECURE.
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "{authority}", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+            "answers without it",
+            "OTEL_EXPORTER_OTLP_INSECURE=true",
+        ),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "{http}"}, "HTTP status 404", "correct the path"),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "{http}", "http_proxy": "http://u:hidden@127.0.0.1:{free}"},
+            "the proxy 127.0.0.1:{free}: connection refused",
+            "no_proxy",
+        ),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://h", "OTEL_EXPORTER_OTLP_CERTIFICATE": "/no/such.pem"},
+            "/no/such.pem",
+            "correct that setting",
+        ),
+    ],
+)
+def test_doctor_tells_what_to_do_about_an_endpoint(collector, env, says, remedy):
+    places = {
+        "http": f"http://127.0.0.1:{collector.plain.http_port}",
+        "authority": f"127.0.0.1:{collector.plain.grpc_port}",
+        "free": str(free_port()),
+    }
+    env = {name: value.format_map(places) for name, value in env.items()} | {"OTEL_SERVICE_NAME": "shop"}
+    result = remora("doctor", env=env, timeout=55)
+    assert result.returncode == 1
+    line = next(line for line in result.stdout.splitlines() if "✗ otlp" in line)
+    assert says.format_map(places) in line
+    assert remedy in line.partition("→")[2]
+    assert "hidden" not in result.stdout + result.stderr
+
+
+def test_doctor_tells_that_no_library_makes_spans(tmp_path):
+    shown = doctor(tmp_path, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="*").stdout
+    assert "no library that makes spans is hooked" in shown
+    assert "no library" not in doctor(tmp_path).stdout
+
+
+def test_doctor_takes_a_blank_variable_for_none(tmp_path):
+    result = doctor(tmp_path, REMORA_ENABLED=" ")
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize(
     ("variable", "value"),
     [
         ("REMORA_ENABLED", "false"),
@@ -144,7 +202,12 @@ def test_doctor_tells_which_setting_keeps_traces_away(tmp_path, variable, value)
 
 @pytest.mark.parametrize(
     ("sampler", "share", "flow"),
-    [("traceidratio", "0", False), ("parentbased_traceidratio", "0.0", False), ("traceidratio", "x", True)],
+    [
+        ("traceidratio", "0", False),
+        ("parentbased_traceidratio", "0.0", False),
+        ("traceidratio", "1e-30", False),
+        ("traceidratio", "x", True),
+    ],
 )
 def test_doctor_tells_that_a_share_of_nothing_is_nothing(tmp_path, sampler, share, flow):
     env = {

@@ -47,7 +47,7 @@ fn fault(text: &str, protocol: Protocol) -> Option<&'static str> {
         Some((scheme, rest)) if is(scheme, "http") || is(scheme, "https") => rest,
         Some(_) => return Some("is not an http, https or unix URL"),
         None if protocol == Protocol::Grpc => text,
-        None => return Some("has no scheme (http://, https:// or unix:)"),
+        None => return Some("has no scheme (http://, https:// or unix:), without which only grpc can do"),
     };
     if text.contains(' ') {
         return Some("has a blank in it");

@@ -132,18 +132,14 @@ impl<'a> Reader<'a> {
 
     pub fn optional_number(&mut self, row: usize) -> Option<u64> {
         let min = TABLE[row].min;
-        let what = match min {
-            0 => Cow::Borrowed("is not a whole number"),
-            min => format!("is not a whole number from {min} up").into(),
-        };
+        let what = from("is not a whole number", min);
         self.parsed(row, &what, |text| parse::whole(text).filter(|value| *value >= min))
     }
 
     pub fn bytes(&mut self, row: usize) -> u64 {
         let min = TABLE[row].min;
-        let value = self.parsed(row, "is not a whole number of bytes, KiB, MiB or GiB", |text| {
-            parse::bytes(text).filter(|value| *value >= min)
-        });
+        let what = from("is not a whole number of bytes, KiB, MiB or GiB", min);
+        let value = self.parsed(row, &what, |text| parse::bytes(text).filter(|value| *value >= min));
         Self::or_default(row, value, parse::bytes)
     }
 
@@ -154,8 +150,8 @@ impl<'a> Reader<'a> {
 
     pub fn optional_duration(&mut self, row: usize) -> Option<Duration> {
         let min = TABLE[row].min;
-        let what = "is not a whole number of milliseconds";
-        let millis = self.parsed(row, what, |text| parse::whole(text).filter(|value| *value >= min));
+        let what = from("is not a whole number of milliseconds", min);
+        let millis = self.parsed(row, &what, |text| parse::whole(text).filter(|value| *value >= min));
         millis.map(Duration::from_millis)
     }
 
@@ -192,15 +188,15 @@ impl<'a> Reader<'a> {
         parse::list(text.as_deref().unwrap_or(TABLE[row].default)).map(str::to_owned).collect()
     }
 
-    /// The entries that `read` knows. Those that it does not: one line, the others are kept; with none left, the
-    /// default.
+    /// The entries that `read` knows, which gets them in lower case. Those that it does not: one line, the others are
+    /// kept; with none left, the default.
     pub fn known<T>(&mut self, row: usize, what: &str, read: impl Fn(&str) -> Option<T>) -> Vec<T> {
         let Some(text) = self.text(row) else {
             return parse::list(TABLE[row].default).filter_map(read).collect();
         };
         let (mut values, mut kept, mut unknown) = (Vec::new(), Vec::new(), false);
         for entry in parse::list(&text) {
-            match read(entry) {
+            match read(&entry.to_ascii_lowercase()) {
                 Some(value) => {
                     values.push(value);
                     kept.push(entry);
@@ -256,6 +252,14 @@ impl<'a> Reader<'a> {
         let found = general.filter(|_| text.is_some());
         self.rows[row] = Some(Resolved { origin: Origin::Fallback, text });
         found
+    }
+}
+
+/// What is said of a value that is no number, or less than makes sense.
+fn from(what: &'static str, min: u64) -> Cow<'static, str> {
+    match min {
+        0 => what.into(),
+        min => format!("{what} from {min} up").into(),
     }
 }
 

@@ -256,6 +256,11 @@ fn delivery(reader: &mut Reader<'_>) -> Delivery {
 fn propagators(reader: &mut Reader<'_>) -> Propagators {
     let what = "names a propagator that is not supported yet";
     let named = reader.known(row::OTEL_PROPAGATORS, what, Propagators::named);
+    // As with the OpenTelemetry SDK for Python: whoever says `none` means it, whatever stands beside it.
+    if named.contains(&Propagators::NONE) {
+        reader.in_force(row::OTEL_PROPAGATORS, "none");
+        return Propagators::NONE;
+    }
     named.into_iter().fold(Propagators::NONE, Propagators::with)
 }
 

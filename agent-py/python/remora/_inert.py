@@ -26,9 +26,10 @@ def _interpreter() -> int:
 
 _number = _interpreter()
 if _number == 0:
-    import remora._native  # noqa: F401  raises as the first time
-
-sys.modules["remora._native"] = sys.modules["remora"]._native = sys.modules[__name__]  # type: ignore[attr-defined]
+    # Raises as the first time. Where it does not, a tool walks through the package: the extension stays.
+    import remora._native  # noqa: F401
+else:
+    sys.modules["remora._native"] = sys.modules["remora"]._native = sys.modules[__name__]  # type: ignore[attr-defined]
 
 __version__ = ""
 

@@ -39,7 +39,8 @@ __version__: str
 _F = TypeVar("_F", bound=Callable[..., Any])
 _M = TypeVar("_M", bound=Callable[[Any], object])
 _Kind: TypeAlias = Literal["internal", "server", "client", "producer", "consumer"]
-_Value: TypeAlias = str | bool | int | float | list[str]
+_Scalar: TypeAlias = str | bool | int | float
+_Value: TypeAlias = _Scalar | list[str] | list[bool] | list[int] | list[float] | tuple[_Scalar, ...]
 
 @type_check_only
 class _Wrapper(Protocol):
@@ -157,10 +158,11 @@ def deactivate() -> None:
 def init(config: Config | None = None) -> bool:
     """Activates from code, with `config` or with the settings of the environment; see `activate`."""
 
-def config(**settings: _Value | None) -> Config:
+def config(**settings: _Value | dict[str, Any] | None) -> Config:
     """Settings for `init`, by variable name (`OTEL_SERVICE_NAME="shop"`) or flag (`service_name="shop"`).
 
-    What is not named comes from the environment. Raises TypeError for an unknown name.
+    What is not named, or None, comes from the environment. Lists, and dicts for pairs, as Python has them.
+    Raises TypeError for an unknown name or type, ValueError for an item of a list with a comma in it.
     """
 
 def config_from_env() -> Config:

@@ -84,7 +84,7 @@ def autoload() -> str:
 
 def launched(environment: dict[str, str]) -> dict[str, str]:
     """The environment as `remora run` makes it; unchanged where REMORA_ENABLED already says yes or no."""
-    if environment.get("REMORA_ENABLED"):
+    if environment.get("REMORA_ENABLED", "").strip():
         return environment
     paths = [autoload(), *filter(None, [environment.get("PYTHONPATH")])]
     return environment | {"PYTHONPATH": os.pathsep.join(paths)}
@@ -144,7 +144,7 @@ def python(report: Report) -> Any:
 
 def activation(report: Report, environment: dict[str, str]) -> Child:
     report.section("Activation")
-    wanted = environment.get("REMORA_ENABLED", "")
+    wanted = environment.get("REMORA_ENABLED", "").strip()
     child = Child(launched(environment))
     if child.active:
         how = (child.status or {}).get("origin")
@@ -199,6 +199,10 @@ def libraries(report: Report, environment: dict[str, str], known: dict[str, Any]
         _library(report, name, hook, child.failed)
     if not installed:
         report.line("look", "no library that remora knows is installed: only @traced and span() make spans")
+    elif not any(
+        hooks.get(name, known[name])["state"] == "applied" for name in installed if makes_spans(name)
+    ):
+        report.line("look", "no library that makes spans is hooked: only @traced and span() make some")
 
 
 def _library(report: Report, name: str, hook: dict[str, Any], failed: dict[str, str]) -> None:
@@ -222,6 +226,11 @@ def _library(report: Report, name: str, hook: dict[str, Any], failed: dict[str, 
         report.line("look", f"  {target['module']}.{target['attribute']}: {why}")
     for module, why in broken.items():
         report.line("look", f"  {module} cannot be imported: {why}")
+
+
+def makes_spans(name: str) -> bool:
+    """False for what only carries the span in force to where it is needed."""
+    return name not in ("logging", "threading")
 
 
 def _is_wanted(target: dict[str, Any], fault: str) -> bool:
@@ -281,7 +290,7 @@ def configuration(report: Report, rows: list[Any]) -> None:
     if sampler.endswith("always_off"):
         what = "no trace that begins here" if sampler.startswith("parentbased") else "no trace"
         report.line("bad", f"OTEL_TRACES_SAMPLER={sampler} records {what}", "unset it")
-    elif sampler.endswith("traceidratio") and not float(share or 1):
+    elif sampler.endswith("traceidratio") and not round(float(share or 1) * 2**64):
         what = "no trace that begins here" if sampler.startswith("parentbased") else "no trace"
         report.line("bad", f"OTEL_TRACES_SAMPLER_ARG={share} records {what}", "give a share above 0")
     if values.get("OTEL_SERVICE_NAME", "") == "" and "service.name" not in values.get(
@@ -303,9 +312,37 @@ def export(report: Report, native: Any) -> None:
         report.line("bad", "no exporter is chosen", "unset OTEL_TRACES_EXPORTER, or name otlp")
 
 
+# What a failure says, and what helps; the first that fits.
+_REMEDIES = (
+    ("the proxy", "correct http_proxy or https_proxy, or name the receiver in no_proxy"),
+    ("OTEL_", "correct that setting"),
+    ("is it the gRPC port?", "set OTEL_EXPORTER_OTLP_PROTOCOL=grpc, or name the HTTP port, usually 4318"),
+    (
+        "is it the HTTP port?",
+        "set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, or name the gRPC port, usually 4317",
+    ),
+    (
+        "is it an http: endpoint?",
+        "write http:// in the endpoint; grpc without a scheme: OTEL_EXPORTER_OTLP_INSECURE=true",
+    ),
+    ("UnknownIssuer", "name its authority in OTEL_EXPORTER_OTLP_CERTIFICATE"),
+    ("status 401", "set OTEL_EXPORTER_OTLP_HEADERS"),
+    ("status 403", "set OTEL_EXPORTER_OTLP_HEADERS"),
+    ("UNAUTHENTICATED", "set OTEL_EXPORTER_OTLP_HEADERS"),
+    ("PERMISSION_DENIED", "set OTEL_EXPORTER_OTLP_HEADERS"),
+    (
+        "status 404",
+        "correct the path: OTEL_EXPORTER_OTLP_ENDPOINT gets /v1/traces added, the form for traces nothing",
+    ),
+)
+
+
 def _remedy(row: dict[str, Any]) -> str:
     if row["exporter"] == "otlp_file":
         return "make that path writable, or set REMORA_OTLP_FILE"
+    for sign, remedy in _REMEDIES:
+        if sign in row["detail"]:
+            return remedy
     return "start a Collector there, or set OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_PROTOCOL"
 
 

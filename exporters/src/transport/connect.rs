@@ -143,8 +143,21 @@ impl ProxyAt {
     }
 }
 
+impl ProxyAt {
+    /// For lines and `doctor`: no credentials.
+    pub(super) fn shown(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    /// A connection to it. Who reads why there is none looks for the fault at the receiver unless told.
+    async fn reach(&self) -> Result<TcpStream, Failure> {
+        let tell = |failure| Failure::Connect(format!("the proxy {}: {failure}", self.shown()));
+        tcp(&self.host, self.port).await.map_err(tell)
+    }
+}
+
 async fn tunnel(proxy: &ProxyAt, host: &str, port: u16) -> Result<TcpStream, Failure> {
-    let mut stream = tcp(&proxy.host, proxy.port).await?;
+    let mut stream = proxy.reach().await?;
     let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let mut ask = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n");
     if let Some(authorization) = &proxy.authorization {
@@ -184,7 +197,7 @@ pub(super) async fn connect(
             return Ok((Box::new(stream), false));
         }
         (Target::Tcp(host, port), Some(proxy)) if tunnels => (host, tunnel(proxy, host, *port).await?),
-        (Target::Tcp(host, _), Some(proxy)) => (host, tcp(&proxy.host, proxy.port).await?),
+        (Target::Tcp(host, _), Some(proxy)) => (host, proxy.reach().await?),
         (Target::Tcp(host, port), None) => (host, tcp(host, *port).await?),
     };
     let Some(config) = tls else { return Ok((Box::new(stream), false)) };
@@ -193,9 +206,23 @@ pub(super) async fn connect(
     let stream = tokio_rustls::TlsConnector::from(config.clone())
         .connect(name, stream)
         .await
-        .map_err(|error| Failure::Connect(format!("TLS: {error}")))?;
+        .map_err(|error| Failure::Connect(format!("TLS: {}", tls_text(&error))))?;
     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     Ok((Box::new(stream), h2))
+}
+
+/// Why there was no handshake. What answers without TLS looks to rustls like a damaged message.
+fn tls_text(error: &io::Error) -> String {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::InvalidMessage(_)) => {
+            "the receiver answers without it: is it an http: endpoint?".to_owned()
+        }
+        _ if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "the receiver hung up in the handshake".to_owned()
+        }
+        _ => error.to_string(),
+    }
 }
 
 #[cfg(test)]

@@ -58,6 +58,11 @@ impl Receiver {
         self.pool.shown()
     }
 
+    /// The proxy that requests go through, without credentials.
+    pub(crate) fn through(&self) -> Option<String> {
+        self.pool.through()
+    }
+
     pub(crate) fn protocol(&self) -> Protocol {
         self.otlp.protocol
     }

@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::connect::{self, ProxyAt};
-use super::endpoint::{Endpoint, basic};
+use super::endpoint::{Endpoint, Target, basic};
 use super::{MAX_ANSWER, tls};
 use crate::config::{Otlp, Protocol};
 use crate::request::Failure;
@@ -114,6 +114,11 @@ impl Pool {
         self.proxy.as_ref().err().map(String::as_str)
     }
 
+    /// The proxy that requests go through.
+    pub(super) fn through(&self) -> Option<String> {
+        self.proxy.as_ref().ok()?.as_ref().map(ProxyAt::shown)
+    }
+
     pub(super) fn clear(&self) {
         lock(&self.idle).clear();
         *lock(&self.shared) = None;
@@ -152,13 +157,14 @@ impl Pool {
         if h2 || self.is_grpc() {
             let (sender, connection) = http2::handshake(TokioExecutor::new(), io)
                 .await
-                .map_err(|error| protocol(&error, self.is_grpc()))?;
+                .map_err(|error| protocol(&error, self.is_grpc(), endpoint.tls))?;
             let driver = tokio::spawn(drive(connection, self.alert.clone())).abort_handle();
             let shared = Arc::new(Shared { sender, driver, answered: AtomicBool::new(false) });
             *lock(&self.shared) = Some(shared.clone());
             Ok(Sender::H2(shared))
         } else {
-            let (sender, connection) = http1::handshake(io).await.map_err(|error| protocol(&error, false))?;
+            let (sender, connection) =
+                http1::handshake(io).await.map_err(|error| protocol(&error, false, endpoint.tls))?;
             tokio::spawn(drive(connection, self.alert.clone()));
             Ok(Sender::H1(sender))
         }
@@ -221,7 +227,7 @@ impl Pool {
                     .into(),
             );
         }
-        Failure::Closed
+        hung_up(endpoint, self.is_grpc())
     }
 
     async fn exchange(
@@ -267,7 +273,7 @@ impl Pool {
                 map.remove(http::header::HOST);
                 let sent = shared.sender.clone().send_request(request).await;
                 let hint = grpc && !shared.answered.load(Ordering::Relaxed);
-                let response = sent.map_err(|error| protocol(&error, hint))?;
+                let response = sent.map_err(|error| protocol(&error, hint, endpoint.tls))?;
                 shared.answered.store(true, Ordering::Relaxed);
                 read(response, grpc, until).await
             }
@@ -277,7 +283,10 @@ impl Pool {
                 {
                     request.headers_mut().insert(http::header::HOST, value);
                 }
-                let response = sender.send_request(request).await.map_err(|error| protocol(&error, false))?;
+                let response = sender
+                    .send_request(request)
+                    .await
+                    .map_err(|error| protocol(&error, false, endpoint.tls))?;
                 let answer = read(response, grpc, until).await?;
                 // Ready once the answer is read to its end, unless the receiver closes.
                 if sender.ready().await.is_ok() {
@@ -286,6 +295,17 @@ impl Pool {
                 Ok(answer)
             }
         }
+    }
+}
+
+/// A receiver of gRPC that is asked in HTTP/1.1 answers and resets, and the reset may overtake the answer: then the
+/// port is all that tells it.
+fn hung_up(endpoint: &Endpoint, grpc: bool) -> Failure {
+    match endpoint.target {
+        Target::Tcp(_, 4317) if !grpc => {
+            Failure::Protocol("connection closed before the answer: is it the gRPC port?".into())
+        }
+        _ => Failure::Closed,
     }
 }
 
@@ -316,20 +336,25 @@ fn tls_failure(error: &hyper::Error) -> Option<Failure> {
 }
 
 /// Why no answer came. `hint`: nothing has shown yet that the other side speaks HTTP/2.
-fn protocol(error: &hyper::Error, hint: bool) -> Failure {
+fn protocol(error: &hyper::Error, hint: bool, tls: bool) -> Failure {
     if error.is_parse() {
         return Failure::Protocol("answers, but not in HTTP/1.1: is it the gRPC port?".into());
     }
     if let Some(why) = tls_failure(error) {
         return why;
     }
+    // A server of HTTP/1.1 may hang up on HTTP/2, its answer lost. Over TLS it is a certificate that is not liked.
+    let closed = || match hint && !tls {
+        true => Failure::Protocol("connection closed before the answer: is it the HTTP port?".into()),
+        false => Failure::Closed,
+    };
     if error.is_closed() || error.is_canceled() || error.is_incomplete_message() {
-        return Failure::Closed;
+        return closed();
     }
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(inner) = source {
         if inner.downcast_ref::<std::io::Error>().is_some() {
-            return Failure::Closed;
+            return closed();
         }
         if let Some(h2) = inner.downcast_ref::<h2::Error>()
             && h2.is_remote()
@@ -394,4 +419,23 @@ async fn read_body(incoming: &mut Incoming, answer: &mut Answer) -> Result<(), F
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hang_up_on_the_port_of_grpc_is_asked_about() {
+        let says = |protocol, url: &str| {
+            let endpoint = Endpoint::parse(&Otlp::new(protocol, url)).unwrap();
+            hung_up(&endpoint, protocol == Protocol::Grpc).to_string()
+        };
+        let plain = "connection closed before the answer";
+        let asks = format!("{plain}: is it the gRPC port?");
+        assert_eq!(says(Protocol::HttpProtobuf, "http://collector:4317/v1/traces"), asks);
+        assert_eq!(says(Protocol::HttpJson, "http://collector:4317/v1/traces"), asks);
+        assert_eq!(says(Protocol::HttpProtobuf, "http://collector:4318/v1/traces"), plain);
+        assert_eq!(says(Protocol::Grpc, "http://collector:4317"), plain);
+    }
 }
