@@ -129,7 +129,10 @@ impl Worker {
                 return;
             }
             if let Some(until) = p.pausing() {
-                self.land_all(p, until, &mut flights).await;
+                // Who did not answer last time is not waited for.
+                if !self.sinks.iter().any(Sink::is_failing) {
+                    self.land_all(p, until, &mut flights).await;
+                }
                 return;
             }
             if self.dozing && !p.queue().is_dozing() {
