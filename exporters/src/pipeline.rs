@@ -313,12 +313,12 @@ impl Pipeline {
         }
     }
 
-    /// Ends the thread before a fork, within `bound`. What is in flight may land in half of it, and is sent again after
-    /// [`Self::resume_after_fork`] where it did not. False: the thread still runs, and goes on running.
+    /// Ends the thread before a fork, within `bound`. What is in flight may land in nine tenths of it, and is sent again
+    /// after [`Self::resume_after_fork`] where it did not. False: the thread still runs, and goes on running.
     pub fn pause_for_fork(&'static self, bound: Duration) -> bool {
         let until = Instant::now() + bound;
         let mut control = self.control();
-        control.pause = Some(until - bound / 2);
+        control.pause = Some(until - bound / 10);
         self.bell.ring();
         while control.running {
             let left = until.saturating_duration_since(Instant::now());
