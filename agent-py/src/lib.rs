@@ -20,6 +20,7 @@ mod objects;
 mod old_names;
 mod patch;
 mod patterns;
+mod per_process;
 mod process;
 mod remembered;
 mod settings;

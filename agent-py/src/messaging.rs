@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use agent_core::fragment::Fragment;
-use agent_core::generation;
 use agent_core::redact;
 use agent_core::semconv;
 use agent_core::span::{ActiveSpan, SpanKind};
@@ -22,6 +21,7 @@ use smallvec::SmallVec;
 use crate::current::{self, Span, StoredSpan};
 use crate::exception;
 use crate::ffi::{self, Held, quiet};
+use crate::per_process::PerProcess;
 
 /// An operation of a library, as the conventions name it.
 #[derive(Debug, PartialEq, Eq)]
@@ -342,34 +342,22 @@ const MAX_WAITING: usize = 16 * 1024;
 
 /// Spans of messages on their way to a server.
 struct Waiting {
-    generation: u32,
     /// Of the newest: every span has a stamp of its own, for places are used again.
     stamp: u64,
     places: Vec<(u64, Option<StoredSpan>)>,
     free: Vec<usize>,
 }
 
-// Never held across a call into Python. A span dropped under it runs no Python code.
-static WAITING: Mutex<Waiting> =
-    Mutex::new(Waiting { generation: 0, stamp: 0, places: Vec::new(), free: Vec::new() });
-
-/// `None` where a fork inherited the lock taken, or without the GIL where others hold it for long.
-fn with_waiting<R>(work: impl FnOnce(&mut Waiting) -> R) -> Option<R> {
-    let mut waiting = (0..1000).find_map(|_| {
-        let waiting = WAITING.try_lock().ok();
-        if waiting.is_none() {
-            std::hint::spin_loop();
-        }
-        waiting
-    })?;
-    if waiting.generation != generation::current() {
-        // What the parent had on its way ends there.
-        waiting.places.clear();
-        waiting.free.clear();
-        waiting.generation = generation::current();
+impl Waiting {
+    /// A span dropped here runs no Python code.
+    fn forget(&mut self) {
+        self.places.clear();
+        self.free.clear();
     }
-    Some(work(&mut waiting))
 }
+
+static WAITING: PerProcess<Waiting> =
+    PerProcess::new(Waiting { stamp: 0, places: Vec::new(), free: Vec::new() }, Waiting::forget);
 
 /// Where a span waits.
 pub struct Place {
@@ -379,32 +367,34 @@ pub struct Place {
 
 /// Lets a span wait for its message's delivery. `None` where too many wait.
 pub fn wait(span: StoredSpan) -> Option<Place> {
-    with_waiting(|waiting| {
-        let at = match waiting.free.pop() {
-            Some(at) => at,
-            None if waiting.places.len() < MAX_WAITING => {
-                waiting.places.push((0, None));
-                waiting.places.len() - 1
-            }
-            None => return None,
-        };
-        waiting.stamp += 1;
-        let stamp = waiting.stamp;
-        *waiting.places.get_mut(at)? = (stamp, Some(span));
-        Some(Place { at, stamp })
-    })
-    .flatten()
+    WAITING
+        .with(|waiting| {
+            let at = match waiting.free.pop() {
+                Some(at) => at,
+                None if waiting.places.len() < MAX_WAITING => {
+                    waiting.places.push((0, None));
+                    waiting.places.len() - 1
+                }
+                None => return None,
+            };
+            waiting.stamp += 1;
+            let stamp = waiting.stamp;
+            *waiting.places.get_mut(at)? = (stamp, Some(span));
+            Some(Place { at, stamp })
+        })
+        .flatten()
 }
 
 /// The span that waits there, once.
 pub fn waited(place: &Place) -> Option<StoredSpan> {
-    with_waiting(|waiting| {
-        let (_, span) = waiting.places.get_mut(place.at).filter(|(stamp, _)| *stamp == place.stamp)?;
-        let span = span.take()?;
-        waiting.free.push(place.at);
-        Some(span)
-    })
-    .flatten()
+    WAITING
+        .with(|waiting| {
+            let (_, span) = waiting.places.get_mut(place.at).filter(|(stamp, _)| *stamp == place.stamp)?;
+            let span = span.take()?;
+            waiting.free.push(place.at);
+            Some(span)
+        })
+        .flatten()
 }
 
 /// Ends what is still open or on its way, at the exit of the process.
@@ -414,7 +404,7 @@ pub fn close_all(py: Python<'_>) {
     }
     let all = with_consumers(std::mem::take).unwrap_or_default();
     all.values().flat_map(|consumer| &consumer.open).for_each(|open| open.span.get(py).finish());
-    let waiting = with_waiting(|waiting| {
+    let waiting = WAITING.with(|waiting| {
         waiting.free.clear();
         std::mem::take(&mut waiting.places)
     });

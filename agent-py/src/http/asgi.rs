@@ -3,8 +3,8 @@
 //! The span starts where the application is called and is in force while its coroutine runs. It ends at the last
 //! message of the response, so that what runs in the background afterwards does not count, or with the coroutine where
 //! the response never ends or is a WebSocket. Of an error, and of a response in pieces, the exception may come after the
-//! last message: that is waited for. Nothing but `send` is looked at: it is wrapped once, by a native callable that returns what the server's own
-//! returns.
+//! last message: that is waited for. Nothing but `send` is looked at: it is wrapped once, by a native callable that
+//! returns what the server's own returns.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};

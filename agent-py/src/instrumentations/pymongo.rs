@@ -6,10 +6,10 @@
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 
 use agent_core::span::{SpanKind, SpanSpec};
-use agent_core::{Key, generation, semconv};
+use agent_core::{Key, semconv};
 use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -21,6 +21,7 @@ use crate::diagnostics;
 use crate::ffi::{self, quiet};
 use crate::hook;
 use crate::instrumentations::{Instrumentation, Target};
+use crate::per_process::PerProcess;
 use crate::suppression::{self, Of};
 use crate::wrapper::{Call, HookResult};
 use crate::{database, exception, objects, old_names};
@@ -117,31 +118,8 @@ struct Sent {
 /// Beyond these the oldest is taken for lost.
 const MAX_OPEN: usize = 4096;
 
-/// Commands on their way, by start.
-struct Open {
-    generation: u32,
-    spans: VecDeque<Sent>,
-}
-
-// Never held across a call into Python. A span dropped under it runs no Python code.
-static OPEN: Mutex<Open> = Mutex::new(Open { generation: 0, spans: VecDeque::new() });
-
-/// `None` where a fork inherited the lock taken, or without the GIL where others hold it for long.
-fn with_open<R>(work: impl FnOnce(&mut VecDeque<Sent>) -> R) -> Option<R> {
-    let mut open = (0..1000).find_map(|_| {
-        let open = OPEN.try_lock().ok();
-        if open.is_none() {
-            std::hint::spin_loop();
-        }
-        open
-    })?;
-    if open.generation != generation::current() {
-        // What the parent had on its way ends there.
-        open.spans.clear();
-        open.generation = generation::current();
-    }
-    Some(work(&mut open.spans))
-}
+/// Commands on their way, by start. A span dropped under the lock runs no Python code.
+static OPEN: PerProcess<VecDeque<Sent>> = PerProcess::new(VecDeque::new(), VecDeque::clear);
 
 /// The driver asks this before it tells of a command.
 fn enabled(call: &mut Call<'_>) -> HookResult {
@@ -185,7 +163,7 @@ fn start(call: &Call<'_>) -> Option<()> {
     let namespace = call.argument(2, intern!(py, "database_name")).map(|name| name.to_owned());
     describe(&span, &command, operation, objects::text(&namespace), &connection);
     let mut stored = Some(span.store());
-    let lost = with_open(|open| {
+    let lost = OPEN.with(|open| {
         let lost = if open.len() < MAX_OPEN { None } else { open.pop_front() };
         open.extend(stored.take().map(|span| Sent { id, thread: this_thread(), span }));
         lost
@@ -288,7 +266,7 @@ fn take<'py>(call: &Call<'py>) -> Option<Span<'py>> {
     let request = call.argument(4, intern!(py, "request_id"))?.extract().ok()?;
     let connection = call.argument(5, intern!(py, "connection_id"))?;
     let id = id(request, &connection, call.arg(6))?;
-    let found = with_open(|open| {
+    let found = OPEN.with(|open| {
         let at = open.iter().rposition(|sent| sent.id == id)?;
         open.remove(at)
     });
@@ -318,7 +296,7 @@ fn take_on<'py>(connection: &Bound<'py, PyAny>) -> Option<Span<'py>> {
     let py = connection.py();
     let address = address(&objects::attribute(connection, intern!(py, "address"))?)?;
     let number = quiet(py, connection.getattr_opt(intern!(py, "server_connection_id"))).flatten();
-    let found = with_open(|open| {
+    let found = OPEN.with(|open| {
         let at = match number {
             // The newest: what an exhaust cursor left behind is older.
             Some(number) => {

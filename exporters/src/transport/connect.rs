@@ -141,9 +141,7 @@ impl ProxyAt {
             authorization: credentials,
         })
     }
-}
 
-impl ProxyAt {
     /// For lines and `doctor`: no credentials.
     pub(super) fn shown(&self) -> String {
         format!("{}:{}", self.host, self.port)
