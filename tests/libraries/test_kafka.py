@@ -226,10 +226,8 @@ def test_a_future_that_is_never_done_is_not_kept_and_its_span_ends_with_it(run: 
     assert len(kafka_spans(result, "send")) == 2 + 17_000
 
 
-def test_what_is_still_on_its_way_at_the_end_of_the_process_has_spans(run: Run) -> None:
-    # Older releases give up what nobody has flushed; their thread, which nothing ends, holds the futures.
-    code = """
-    import threading
+# What is sent stays on its way: nothing ends its future.
+ON_ITS_WAY = """
     from kafka.future import Future
     class Accumulator:
         def append(self, *args, **kwargs):
@@ -237,24 +235,24 @@ def test_what_is_still_on_its_way_at_the_end_of_the_process_has_spans(run: Run) 
     p = producer()
     p.partitions_for(TOPIC)
     own, p._accumulator = p._accumulator, Accumulator()
+"""
+
+
+def test_what_is_still_on_its_way_at_the_end_of_the_process_has_spans(run: Run) -> None:
+    # Older releases give up what nobody has flushed; their thread, which nothing ends, holds the futures.
+    code = """
+    import threading
     futures = [p.send(TOPIC, b"x") for n in range(5)]
     threading.Thread(target=lambda held: time.sleep(60), args=(futures,), daemon=True).start()
     p._accumulator = own
     """
-    spans = kafka_spans(run(code), "send")
+    spans = kafka_spans(run(ON_ITS_WAY + code), "send")
     assert [span.status for span in spans] == ["unset"] * 5
 
 
 def test_a_delivery_that_is_told_again_ends_no_other_message_s_span(run: Run) -> None:
     code = """
     import remora
-    from kafka.future import Future
-    class Accumulator:
-        def append(self, *args, **kwargs):
-            return (Future(), False, False, False)
-    p = producer()
-    p.partitions_for(TOPIC)
-    own, p._accumulator = p._accumulator, Accumulator()
     def made():
         return remora.status()["spans"]["made"]
     first = p.send(TOPIC, b"x")
@@ -268,7 +266,7 @@ def test_a_delivery_that_is_told_again_ends_no_other_message_s_span(run: Run) ->
     show(made())
     p._accumulator = own
     """
-    assert run(code).shown == [1, 1, 2]
+    assert run(ON_ITS_WAY + code).shown == [1, 1, 2]
 
 
 def test_inside_a_request_the_request_is_the_parent(run: Run) -> None:

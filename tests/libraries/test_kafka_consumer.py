@@ -201,7 +201,7 @@ def test_links_hold_what_messages_carry_up_to_the_limit(run: Run) -> None:
         send([("traceparent", old.encode())])
     p.flush()
     show(len(drain(consumer(TOPIC), 11)))
-    for message in consumer(TOPIC, consumer_timeout_ms=500):
+    for message in consumer(TOPIC):
         pass
     """
     result = run(code, env={"OTEL_SPAN_LINK_COUNT_LIMIT": "4"})
@@ -226,7 +226,7 @@ def test_empty_polls_and_the_heartbeat_make_no_spans_and_failing_ones_do(run: Ru
     c = consumer(TOPIC, group_id="beats", heartbeat_interval_ms=50)
     for n in range(5):
         c.poll(100)
-    for message in consumer(TOPIC, consumer_timeout_ms=200):
+    for message in consumer(TOPIC):
         pass
     c.close()
     for wrong in (lambda: c.poll(0), lambda: next(c)):
@@ -274,7 +274,7 @@ def test_asked_in_worker_threads_of_asyncio_or_through_a_generator_each_span_end
         c.close()
     asyncio.run(main())
     def messages():
-        yield from consumer(TOPIC, consumer_timeout_ms=300)
+        yield from consumer(TOPIC)
     for message in messages():
         p.send(OTHER, b"y")
     p.flush()
@@ -293,7 +293,7 @@ def test_a_message_asked_for_in_a_context_that_is_gone_ends_when_the_next_one_is
     p = producer()
     p.send(TOPIC, b"x").get(10)
     made = remora.status()["spans"]["made"]
-    c = consumer(TOPIC, consumer_timeout_ms=500)
+    c = consumer(TOPIC)
     contextvars.copy_context().run(next, c)
     show(remora.status()["spans"]["made"] - made)
     # No other one comes.
