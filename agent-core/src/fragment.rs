@@ -45,6 +45,11 @@ impl Fragment {
         Self { bytes: scratch.into_record(), attributes, dropped, state: AtomicU32::new(0) }
     }
 
+    /// As [`Self::new`], never shared: what there may be very many of has no claim to what is bounded for all.
+    pub fn copied(fill: impl FnOnce(&mut ActiveSpan)) -> Self {
+        Self { state: AtomicU32::new(NEVER), ..Self::new(fill) }
+    }
+
     /// Its number, where it is shared.
     #[inline]
     fn number(&self) -> Option<u16> {
@@ -175,9 +180,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_copied_for_ever() {
-        let fragment = Fragment::new(|span| span.str(&TEXT, &"x".repeat(10_000)));
-        (0..2 * OFTEN).for_each(|_| assert_eq!(fragment.number(), None));
+    fn what_is_too_long_or_to_be_copied_is_copied_for_ever() {
+        let long = Fragment::new(|span| span.str(&TEXT, &"x".repeat(10_000)));
+        let copied = Fragment::copied(|span| span.str(&TEXT, "x"));
+        for fragment in [long, copied] {
+            (0..2 * OFTEN).for_each(|_| assert_eq!(fragment.number(), None));
+        }
     }
 
     #[test]

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use agent_core::settings::LogLevel;
 use agent_core::tracer::{self, Tracer};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict};
 
 use crate::breaker::{self, Breaker};
 use crate::diagnostics::{self, Level};
+use crate::ffi::intern;
 use crate::patch::Site;
 use crate::suppression;
 use crate::wrapper::{self, CallHook};

@@ -2,11 +2,10 @@
 
 use agent_core::semconv;
 use agent_core::span::ActiveSpan;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyString};
 
-use crate::ffi::{innermost, quiet};
+use crate::ffi::{innermost, intern, quiet};
 
 /// Frames written at most; of a longer stack the innermost.
 const MAX_FRAMES: usize = 64;

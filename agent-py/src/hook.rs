@@ -6,13 +6,12 @@
 use std::cell::RefCell;
 
 use pyo3::exceptions::PyAttributeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyDict, PyList, PySet, PyString, PyTuple, PyWeakrefReference};
 
 use crate::api::patch::Apply;
-use crate::ffi::{call_application, quiet};
+use crate::ffi::{call_application, intern, quiet};
 use crate::{diagnostics, instrumentations, loaders};
 
 /// Module name to list of hooks: an int is an index of our own targets, anything else the application's callback.

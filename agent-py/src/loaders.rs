@@ -6,12 +6,11 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyTypeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::ffi::{call_application, quiet};
+use crate::ffi::{call_application, intern, quiet};
 use crate::hook::{self, execute};
 
 /// Has the hooks of a module run after it.

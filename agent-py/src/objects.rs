@@ -4,11 +4,10 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes, PyDict, PyList, PyString, PyTuple, PyType};
 
-use crate::ffi::{quiet, utf8};
+use crate::ffi::{intern, quiet, utf8};
 
 /// An attribute; none where it is missing, is `None` or raises.
 #[inline]

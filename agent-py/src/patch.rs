@@ -5,11 +5,11 @@
 
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::ffi as py_ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyType};
 
 use crate::ffi;
+use crate::ffi::intern;
 
 /// Makes the replacement of a callable.
 pub type Make<'a, 'py> = &'a dyn Fn(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>;
@@ -69,6 +69,16 @@ impl Site {
             });
         }
         Err(PyAttributeError::new_err("no attribute named"))
+    }
+
+    /// Whether there is something at `path`, for [`Self::replace`] to replace.
+    pub fn is_there(module: &Bound<'_, PyAny>, path: &str) -> bool {
+        let py = module.py();
+        let mut owner = module.clone();
+        path.split('.').all(|part| {
+            let found = ffi::quiet(py, own_attribute(&owner, &PyString::intern(py, part)));
+            found.map(|(_, value)| owner = value).is_some()
+        })
     }
 
     /// Puts the identical original back, unless somebody else has replaced ours meanwhile. Says whether it did.

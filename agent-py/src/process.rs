@@ -6,9 +6,9 @@ use std::sync::OnceLock;
 use agent_core::resource::{self, ProcessFacts};
 use agent_core::settings::{self as core, Settings};
 use exporters::{Exporter, ExporterConfig, Otlp, Proxy, Resource};
-use pyo3::intern;
 use pyo3::prelude::*;
 
+use crate::ffi::intern;
 use crate::{diagnostics, lifecycle, settings};
 
 static FACTS: OnceLock<ProcessFacts> = OnceLock::new();

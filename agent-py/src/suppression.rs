@@ -3,12 +3,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyAny, PyDict};
 
-use crate::ffi::{quiet, variable_value};
+use crate::ffi::{intern, quiet, variable_value};
 use crate::hook;
 use crate::objects::attribute;
 

@@ -620,3 +620,54 @@ show([reference() is None for reference in references])
 """
     )
     assert program(code).shown == [[True, True]]
+
+
+DEFERRED = (
+    APP
+    + """
+import aiohttp.http_writer
+from aiohttp.web_protocol import RequestHandler
+plain = (RequestHandler.finish_response, aiohttp.http_writer._serialize_headers)
+
+def states():
+    hooks = remora.status()["hooks"]
+    targets = hooks["aiohttp-server"]["targets"] + hooks["aiohttp-client"]["targets"]
+    found = {target["attribute"].rpartition(".")[2]: target["state"] for target in targets}
+    now = (RequestHandler.finish_response, aiohttp.http_writer._serialize_headers)
+    return [found["finish_response"], found["_serialize_headers"], [a is b for a, b in zip(plain, now)]]
+
+@routes.get("/text")
+async def text(request):
+    return web.Response(text="x")
+
+@routes.get("/file")
+async def file(request):
+    return web.FileResponse(asyncio.__file__)
+
+async def work(session, url):
+    for path in (b"/text", b"/file", b"/file"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(b"GET " + path + b" HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
+        answer = await reader.read()
+        writer.close()
+        show(int(answer.split()[1]), states())
+    async with session.get(url + "/echo") as response:
+        show("traceparent" in await response.json(), states())
+    remora._native.deactivate()
+    show(states()[2])
+serve(work)
+"""
+)
+
+
+def test_what_has_nothing_to_do_yet_is_not_wrapped(program: Run) -> None:
+    """Every response passes there, every message of both sides: a wrapper costs each of them something."""
+    result = program(DEFERRED)
+    assert result.shown == [
+        [200, ["deferred", "deferred", [True, True]]],
+        [200, ["applied", "deferred", [False, True]]],
+        [200, ["applied", "deferred", [False, True]]],
+        [True, ["applied", "applied", [False, False]]],
+        [[True, True]],
+    ]
+    assert [span.name for span in servers(result)] == ["GET /text", "GET /file", "GET /file", "GET /echo"]

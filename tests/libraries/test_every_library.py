@@ -78,7 +78,6 @@ asyncio.run(use())
     (
         "aiohttp.web_app:Application._handle",
         "aiohttp.web_response:StreamResponse.prepare",
-        "aiohttp.web_protocol:RequestHandler.finish_response",
     ),
 )
 DJANGO = Library(

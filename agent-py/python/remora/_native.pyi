@@ -74,7 +74,7 @@ class _Export(TypedDict):
 class _Target(TypedDict):
     module: str
     attribute: str
-    state: Literal["waiting", "applied", "unneeded", "disabled", "missing"]
+    state: Literal["waiting", "applied", "unneeded", "deferred", "disabled", "missing"]
     optional: bool
     why: str | None
 

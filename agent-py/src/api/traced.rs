@@ -8,14 +8,13 @@ use std::sync::Arc;
 use agent_core::span::{Parent, SpanKind, SpanSpec};
 use agent_core::tracer;
 use pyo3::exceptions::{PyTypeError, PyValueError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyFunction, PyType};
 
 use super::{SCOPE, names};
 use crate::breaker::Breaker;
 use crate::current::{self, Span, StoredSpan};
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 use crate::objects::{attribute, text};
 use crate::wrapper::{self, Behaviour, Call, Coroutines, Flight, Flights, Generators, HookResult, Start};
 use crate::{agent, patch};

@@ -14,10 +14,9 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering};
 
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 
 static VARIABLE: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
 /// In which ways anything has ever been put in force: where nothing is sampled, nothing is.

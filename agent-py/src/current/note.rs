@@ -29,6 +29,10 @@ pub struct Note {
     pub completed: AtomicU64,
     /// Whether the body is still to be made.
     pub streamed: AtomicBool,
+    /// Whether trailers follow the body.
+    pub trailers: AtomicBool,
+    /// Whether the body comes in more than one message.
+    pub pieces: AtomicBool,
     /// Whether an exception is recorded.
     pub failed: AtomicBool,
     /// Whether `http.route` is set.
@@ -70,6 +74,8 @@ impl Note {
             answered: AtomicBool::new(false),
             completed: AtomicU64::new(0),
             streamed: AtomicBool::new(false),
+            trailers: AtomicBool::new(false),
+            pieces: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             routed: AtomicBool::new(false),
             mounted: AtomicBool::new(false),

@@ -1,11 +1,10 @@
 //! The text of a query that psycopg and psycopg2 compose of parts (their `sql`) or that is a template string, put together
 //! natively: no code of the application runs and no value is rendered, each becomes a `?`.
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyList, PyString, PyTuple, PyType};
 
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 use crate::objects::{self, attribute};
 
 /// Parts of parts of parts are followed so far.

@@ -1,13 +1,12 @@
 //! What a layer above a driver says of it: the system by the layer's name, and the answer by the driver's exception.
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyInt, PyTuple};
 
 use super::{set_error, set_error_code};
 use crate::current::Span;
 use crate::exception;
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 use crate::objects::{attribute, text};
 
 /// A system's name, where the conventions have another one than SQLAlchemy or Django.

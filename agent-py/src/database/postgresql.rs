@@ -8,13 +8,12 @@ use agent_core::fragment::Fragment;
 use agent_core::semconv;
 use agent_core::span::ActiveSpan;
 use agent_core::sql::Dialect;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes, PyString};
 
 use super::{Place, composed};
 use crate::current::Span;
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 use crate::objects::{attribute, text};
 use crate::old_names;
 use crate::remembered::Remembered;

@@ -3,6 +3,7 @@
 //! Together with `wrapper/` the only place with `unsafe` about Python.
 
 mod held;
+mod interned;
 mod original;
 mod raised;
 #[cfg(not(Py_3_14))]
@@ -13,6 +14,8 @@ mod typedef;
 mod utf8;
 
 pub use held::Held;
+pub use interned::Interned;
+pub(crate) use interned::intern;
 pub use original::{call_application, iter_send, vectorcall, vectorcall_method};
 pub use raised::{Raised, give_up, handled, quiet};
 #[cfg(not(Py_3_14))]

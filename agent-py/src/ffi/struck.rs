@@ -6,12 +6,12 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::Mutex;
 
+use super::intern;
 use pyo3::exceptions::{
     PyAttributeError, PyIndexError, PyKeyError, PyKeyboardInterrupt, PyOverflowError, PyTypeError,
     PyUnicodeDecodeError, PyUnicodeEncodeError, PyValueError,
 };
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyType};
 

@@ -3,7 +3,7 @@
 //! Each level of a recursion that fails records the exception, and walks all the levels below it to find the innermost:
 //! a step has to cost next to nothing.
 
-use pyo3::intern;
+use super::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 

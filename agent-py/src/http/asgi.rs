@@ -7,19 +7,18 @@
 //! returns what the server's own returns.
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use agent_core::clock::{self, Ticks};
 use agent_core::semconv;
 use agent_core::span::SpanSpec;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::breaker::Breaker;
 use crate::current::{self, Span, StoredSpan};
 use crate::exception;
-use crate::ffi::{self, quiet, utf8};
+use crate::ffi::{self, intern, quiet, utf8};
 use crate::http::captured_headers::{self, Capture, SERVER_REQUEST, SERVER_RESPONSE};
 use crate::http::excluded_urls::ExcludedUrls;
 use crate::http::raw_headers::{
@@ -27,7 +26,7 @@ use crate::http::raw_headers::{
 };
 use crate::http::server::{self, Request, Text};
 use crate::suppression::{self, Of};
-use crate::wrapper::{self, Behaviour, Call, Flight, HookResult};
+use crate::wrapper::{self, Call, Flight, HookResult};
 
 /// Who makes the span: a framework, or a server for an application that has none.
 pub struct Server {
@@ -91,8 +90,7 @@ impl Server {
         }
         if span.is_recording() {
             scope.describe(&span, websocket, &headers);
-            let sending = Sending::of(&span);
-            let send = wrapper::wrap(&send, None, Some(Box::new(sending)), self.breaker)?;
+            let send = wrapper::wrap_for(&send, sending, &span, self.breaker)?;
             call.proceed_replacing(first + 2, intern!(py, "send"), &send);
         }
         Ok(Some(Exchange::board(span)))
@@ -376,95 +374,77 @@ fn text<'a>(value: &'a Option<Bound<'_, PyString>>) -> Option<&'a str> {
     utf8(value.as_ref()?)
 }
 
-/// What the application sends.
-struct Sending {
-    span: StoredSpan,
-    /// The body is not the end.
-    trailers: AtomicBool,
-    /// The body comes in more than one message.
-    pieces: AtomicBool,
+/// Around the server's `send`.
+fn sending(call: &mut Call<'_>) -> HookResult {
+    if let Some(span) = call.span().filter(Span::is_recording)
+        && let Some(message) = call.arg(0).map(|message| message.to_owned())
+        && let Ok(message) = message.cast_into::<PyDict>()
+    {
+        look_at(&span, &Scope(&message));
+    }
+    call.proceed();
+    Ok(())
 }
 
-impl Behaviour for Sending {
-    fn call(&self, call: &mut Call<'_>) -> HookResult {
-        let py = call.py();
-        let span = self.span.get(py);
-        if span.is_recording()
-            && let Some(message) = call.arg(0).map(|message| message.to_owned())
-            && let Ok(message) = message.cast_into::<PyDict>()
-        {
-            self.look_at(&span, &Scope(&message));
+#[inline]
+fn look_at(span: &Span<'_>, message: &Scope<'_, '_>) {
+    let py = message.0.py();
+    let note = span.note();
+    let is_set = |key| message.any(key).is_some_and(|value| quiet(py, value.is_truthy()) == Some(true));
+    match text(&message.get(intern!(py, "type"))).unwrap_or_default() {
+        "http.response.start" | "websocket.http.response.start" => {
+            note.trailers.store(is_set(intern!(py, "trailers")), Ordering::Relaxed);
+            begin(span, message);
         }
-        call.proceed();
-        Ok(())
+        "http.response.body" | "http.response.zerocopysend" => {
+            if is_set(intern!(py, "more_body")) {
+                note.pieces.store(true, Ordering::Relaxed);
+            } else if !note.trailers.load(Ordering::Relaxed) {
+                end_response(span);
+            }
+        }
+        "http.response.pathsend" if !note.trailers.load(Ordering::Relaxed) => end_response(span),
+        "http.response.trailers" if !is_set(intern!(py, "more_trailers")) => end_response(span),
+        "websocket.accept" if !note.answered.swap(true, Ordering::Relaxed) => {
+            server::set_status(span, 101);
+            capture(span, message);
+        }
+        // Before it was accepted: the server refuses the handshake.
+        "websocket.close" if !note.answered.swap(true, Ordering::Relaxed) => {
+            server::set_status(span, 403);
+        }
+        _ => {}
     }
 }
 
-impl Sending {
-    fn of(span: &Span<'_>) -> Self {
-        let span = span.clone().store();
-        Self { span, trailers: AtomicBool::new(false), pieces: AtomicBool::new(false) }
+fn begin(span: &Span<'_>, message: &Scope<'_, '_>) {
+    let py = message.0.py();
+    // A second head is the application's mistake, which the server refuses.
+    if span.note().answered.swap(true, Ordering::Relaxed) {
+        return;
     }
-
-    #[inline]
-    fn look_at(&self, span: &Span<'_>, message: &Scope<'_, '_>) {
-        let py = message.0.py();
-        let is_set = |key| message.any(key).is_some_and(|value| quiet(py, value.is_truthy()) == Some(true));
-        match text(&message.get(intern!(py, "type"))).unwrap_or_default() {
-            "http.response.start" | "websocket.http.response.start" => {
-                self.trailers.store(is_set(intern!(py, "trailers")), Ordering::Relaxed);
-                Self::begin(span, message);
-            }
-            "http.response.body" | "http.response.zerocopysend" => {
-                if is_set(intern!(py, "more_body")) {
-                    self.pieces.store(true, Ordering::Relaxed);
-                } else if !self.trailers.load(Ordering::Relaxed) {
-                    self.end(span);
-                }
-            }
-            "http.response.pathsend" if !self.trailers.load(Ordering::Relaxed) => self.end(span),
-            "http.response.trailers" if !is_set(intern!(py, "more_trailers")) => self.end(span),
-            "websocket.accept" if !span.note().answered.swap(true, Ordering::Relaxed) => {
-                server::set_status(span, 101);
-                Self::capture(span, message);
-            }
-            // Before it was accepted: the server refuses the handshake.
-            "websocket.close" if !span.note().answered.swap(true, Ordering::Relaxed) => {
-                server::set_status(span, 403);
-            }
-            _ => {}
-        }
+    let status = message.any(intern!(py, "status"));
+    if let Some(code) = status.and_then(|status| quiet(py, status.extract::<u16>())) {
+        server::set_status(span, code);
     }
+    capture(span, message);
+}
 
-    fn begin(span: &Span<'_>, message: &Scope<'_, '_>) {
-        let py = message.0.py();
-        // A second head is the application's mistake, which the server refuses.
-        if span.note().answered.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let status = message.any(intern!(py, "status"));
-        if let Some(code) = status.and_then(|status| quiet(py, status.extract::<u16>())) {
-            server::set_status(span, code);
-        }
-        Self::capture(span, message);
+fn capture(span: &Span<'_>, message: &Scope<'_, '_>) {
+    if let Some(capture) = SERVER_RESPONSE.capture() {
+        let captured = captured(message.headers().as_ref(), capture);
+        span.with(|span| captured.set(span));
     }
+}
 
-    fn capture(span: &Span<'_>, message: &Scope<'_, '_>) {
-        if let Some(capture) = SERVER_RESPONSE.capture() {
-            let captured = captured(message.headers().as_ref(), capture);
-            span.with(|span| captured.set(span));
-        }
-    }
-
-    /// The response is complete. After an error the exception may still come, with the end of the coroutine; so it may
-    /// after a body in pieces: Starlette's `BaseHTTPMiddleware` sends an end to a body that failed half-way.
-    fn end(&self, span: &Span<'_>) {
-        let is_error = span.note().status.load(Ordering::Relaxed) >= 500;
-        if !is_error && !self.pieces.load(Ordering::Relaxed) {
-            span.finish();
-        } else {
-            span.note().completed.store(clock::now().0, Ordering::Relaxed);
-        }
+/// The response is complete. After an error the exception may still come, with the end of the coroutine; so it may
+/// after a body in pieces: Starlette's `BaseHTTPMiddleware` sends an end to a body that failed half-way.
+fn end_response(span: &Span<'_>) {
+    let is_error = span.note().status.load(Ordering::Relaxed) >= 500;
+    if !is_error && !span.note().pieces.load(Ordering::Relaxed) {
+        span.finish();
+    } else {
+        span.note().completed.store(clock::now().0, Ordering::Relaxed);
     }
 }
 

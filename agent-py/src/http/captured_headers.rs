@@ -4,13 +4,12 @@ use std::sync::OnceLock;
 
 use agent_core::settings::Http;
 use agent_core::span::ActiveSpan;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes, PyString, PyTuple};
 use regex_lite::Regex;
 
 use crate::current::Span;
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 use crate::http::server::latin1;
 use crate::patterns::{self, Finds};
 use crate::settings;

@@ -3,20 +3,21 @@
 //! A library says which argument is the method, the URL, the headers; these functions say what that means.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
 use agent_core::fragment::Fragment;
 use agent_core::redact;
 use agent_core::semconv;
 use agent_core::span::ActiveSpan;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyString};
 
 use crate::current::{Exit, Span};
 use crate::exception;
-use crate::ffi::quiet;
-use crate::http::{self, Method};
+use crate::ffi::{intern, quiet};
+use crate::http;
+use crate::http::known::Known;
 use crate::objects::text;
 use crate::old_names;
 
@@ -26,7 +27,7 @@ use crate::old_names;
 pub fn describe(span: &Span<'_>, method: &str, url: Option<&str>, resends: u16) {
     span.note().sent_before.store(resends, Ordering::Relaxed);
     span.with(|span| {
-        Method::of(method).set(span);
+        http::set_method(span, method);
         let Some(url) = url else { return };
         span.str_with(&semconv::URL_FULL, |out| redact::url_full(url, out));
         describe_server(span, url);
@@ -48,13 +49,57 @@ pub fn describe_target(
 ) {
     span.note().sent_before.store(resends, Ordering::Relaxed);
     span.with(|span| {
-        Method::of(method).set(span);
+        http::set_method(span, method);
         span.str_with(&semconv::URL_FULL, |out| {
             out.extend_from_slice(prefix);
             redact::url_target(target.as_bytes(), out);
         });
         span.append(server);
     });
+}
+
+/// A URL that comes in parts.
+pub struct UrlParts<'a> {
+    /// `http`.
+    pub scheme: &'a str,
+    /// Host and port as they are written.
+    pub authority: &'a str,
+    /// From the `/` on.
+    pub path: &'a str,
+    /// After the `?`; empty where there is none.
+    pub query: &'a str,
+}
+
+/// Sets a request's URL and the server that this names. False, and nothing is set, where it has no authority, or
+/// credentials in it.
+pub fn set_url(span: &mut ActiveSpan, url: &UrlParts<'_>) -> bool {
+    static SERVERS: Known<2> = Known::new();
+    if url.authority.is_empty() || url.authority.contains('@') {
+        return false;
+    }
+    let origin = |out: &mut Vec<u8>| {
+        out.extend_from_slice(url.scheme.as_bytes());
+        out.extend_from_slice(b"://");
+        out.extend_from_slice(url.authority.as_bytes());
+    };
+    let full = |out: &mut Vec<u8>| {
+        origin(out);
+        out.extend_from_slice(url.path.as_bytes());
+        if !url.query.is_empty() {
+            out.push(b'?');
+            redact::url_query(url.query.as_bytes(), out);
+        }
+    };
+    span.str_with(&semconv::URL_FULL, full);
+    SERVERS.set(span, &[url.authority, url.scheme], |span| {
+        let mut text = Vec::new();
+        origin(&mut text);
+        describe_server(span, std::str::from_utf8(&text).unwrap_or_default());
+    });
+    if old_names::http() {
+        span.str_with(&old_names::HTTP_URL, full);
+    }
+    true
 }
 
 /// Sets the server that a URL names.
@@ -125,19 +170,34 @@ impl Answer<'_> {
     /// Sets it on the span of the request.
     #[inline]
     pub fn set(&self, span: &Span<'_>) {
+        // Nearly all of them are one of these.
+        static GOOD: [OnceLock<Fragment>; 300] = [const { OnceLock::new() }; 300];
         let resends = usize::from(span.note().sent_before.load(Ordering::Relaxed)) + self.retries;
+        let good = match (self.code, self.version) {
+            (Some(code), Some("1.1")) => GOOD.get(usize::from(code).wrapping_sub(100)),
+            _ => None,
+        };
         span.with(|span| {
-            if let Some(code) = self.code {
-                http::set_status_code(span, code, 400);
-            }
-            if let Some(version) = self.version {
-                span.str(&semconv::NETWORK_PROTOCOL_VERSION, version);
-                if old_names::http() {
-                    span.str(&old_names::HTTP_FLAVOR, version);
+            match good {
+                Some(good) => {
+                    span.append(good.get_or_init(|| Fragment::new(|span| self.describe(span))));
                 }
+                None => self.describe(span),
             }
             set_resends(span, resends);
         });
+    }
+
+    fn describe(&self, span: &mut ActiveSpan) {
+        if let Some(code) = self.code {
+            http::set_status_code(span, code, 400);
+        }
+        if let Some(version) = self.version {
+            span.str(&semconv::NETWORK_PROTOCOL_VERSION, version);
+            if old_names::http() {
+                span.str(&old_names::HTTP_FLAVOR, version);
+            }
+        }
     }
 }
 

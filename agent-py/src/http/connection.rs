@@ -8,12 +8,11 @@ use std::cell::RefCell;
 use std::sync::atomic::Ordering;
 
 use agent_core::propagation::HEADERS;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes, PyList};
 
 use crate::current::{Span, StoredSpan};
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 use crate::http;
 use crate::http::peer;
 use crate::objects::{attribute, text};
@@ -126,11 +125,16 @@ fn write(py: Python<'_>, span: &Span<'_>, connection: &Bound<'_, PyAny>) -> PyRe
     http::each_header(span, |at, value| {
         let name = HEADERS[at];
         remove(lines, name)?;
-        let mut line = smallvec::SmallVec::<[u8; 96]>::new();
-        line.extend_from_slice(name.as_bytes());
-        line.extend_from_slice(b": ");
-        line.extend_from_slice(value.as_bytes());
-        lines.append(PyBytes::new(py, &line))
+        let parts = [name.as_bytes(), b": ", value.as_bytes()];
+        let line = PyBytes::new_with(py, parts.iter().map(|part| part.len()).sum(), |mut line| {
+            for part in parts {
+                let (here, rest) = std::mem::take(&mut line).split_at_mut(part.len());
+                here.copy_from_slice(part);
+                line = rest;
+            }
+            Ok(())
+        })?;
+        lines.append(line)
     })
 }
 

@@ -11,6 +11,8 @@ use crate::http;
 use crate::wrapper::Call;
 
 const END: &[u8] = b"\r\n\r\n";
+/// The bytes of a `traceparent` line.
+const ROOM: usize = 11 + 2 + 55 + 2;
 
 /// Writes the span's context into the head that a call has returned.
 pub fn write(call: &mut Call<'_>, span: &Span<'_>) {
@@ -29,7 +31,7 @@ fn with_context<'py>(py: Python<'py>, span: &Span<'_>, head: &[u8]) -> PyResult<
     if !head.ends_with(END) {
         return Ok(None);
     }
-    let mut out = smallvec::SmallVec::<[u8; 1024]>::new();
+    let mut out = Vec::with_capacity(head.len() + ROOM);
     out.extend_from_slice(&head[..head.len() - 2]);
     http::each_header(span, |at, value| {
         remove(&mut out, HEADERS[at]);
@@ -45,7 +47,7 @@ fn with_context<'py>(py: Python<'py>, span: &Span<'_>, head: &[u8]) -> PyResult<
 
 /// Takes out the lines under this name. `head` is whole lines, the request's own first.
 #[inline]
-fn remove(head: &mut smallvec::SmallVec<[u8; 1024]>, name: &str) {
+fn remove(head: &mut Vec<u8>, name: &str) {
     if memchr::memchr_iter(b'\n', head).any(|end| is_named(&head[end + 1..], name)) {
         remove_found(head, name);
     }
@@ -57,7 +59,7 @@ fn is_named(line: &[u8], name: &str) -> bool {
 }
 
 #[cold]
-fn remove_found(head: &mut smallvec::SmallVec<[u8; 1024]>, name: &str) {
+fn remove_found(head: &mut Vec<u8>, name: &str) {
     let mut at = 0;
     while let Some(end) = memchr::memchr(b'\n', &head[at..]).map(|end| at + end + 1) {
         if is_named(&head[at..], name) {

@@ -14,14 +14,23 @@ const LONGEST: usize = 256;
 pub struct Known<const TEXTS: usize>(Mutex<[Option<Entry<TEXTS>>; PLACES]>);
 
 struct Entry<const TEXTS: usize> {
-    texts: [Box<str>; TEXTS],
+    /// The texts in one run: each of its own would lie on a cache line of its own.
+    run: Box<str>,
+    lengths: [u16; TEXTS],
     fragment: Option<Fragment>,
 }
 
 impl<const TEXTS: usize> Entry<TEXTS> {
     #[inline]
     fn is_of(&self, texts: &[&str; TEXTS]) -> bool {
-        self.texts.iter().zip(texts).all(|(kept, text)| **kept == **text)
+        let mut rest = self.run.as_bytes();
+        self.lengths.iter().zip(texts).all(|(length, text)| {
+            usize::from(*length) == text.len()
+                && rest.split_at_checked(text.len()).is_some_and(|(kept, behind)| {
+                    rest = behind;
+                    kept == text.as_bytes()
+                })
+        })
     }
 }
 
@@ -52,7 +61,8 @@ impl<const TEXTS: usize> Known<TEXTS> {
 
     #[cold]
     fn learn(place: &mut Option<Entry<TEXTS>>, texts: &[&str; TEXTS], fragment: Option<Fragment>) {
-        *place = Some(Entry { texts: texts.map(Box::from), fragment });
+        let lengths = texts.map(|text| text.len() as u16);
+        *place = Some(Entry { run: texts.concat().into(), lengths, fragment });
     }
 }
 

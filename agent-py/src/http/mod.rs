@@ -20,11 +20,11 @@ use agent_core::fragment::Fragment;
 use agent_core::propagation::w3c;
 use agent_core::semconv;
 use agent_core::span::ActiveSpan;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes, PyString};
 
 use crate::current::Span;
+use crate::ffi::intern;
 use crate::ffi::utf8;
 use crate::old_names;
 use crate::settings;
@@ -39,52 +39,65 @@ pub const REQUESTS: u8 = 3;
 /// That of httpx.
 pub const HTTPX: u8 = 4;
 
+/// Names the span by a request's method alone, as the application wrote it, and sets the attributes.
+#[inline]
+pub fn set_method(span: &mut ActiveSpan, text: &str) {
+    static STANDARD: [OnceLock<Option<Fragment>>; 9] = [const { OnceLock::new() }; 9];
+    let (place, name) = match text {
+        "GET" => (0, "GET"),
+        "POST" => (1, "POST"),
+        "PUT" => (2, "PUT"),
+        "HEAD" => (3, "HEAD"),
+        "PATCH" => (4, "PATCH"),
+        "DELETE" => (5, "DELETE"),
+        "OPTIONS" => (6, "OPTIONS"),
+        "CONNECT" => (7, "CONNECT"),
+        "TRACE" => (8, "TRACE"),
+        _ => return Method::of(text).set(span),
+    };
+    // None: not among those that the operator knows.
+    let is_known = || settings::get().http.known_methods.iter().any(|known| &**known == name);
+    let make = || is_known().then(|| Fragment::new(|span| Method::of(name).set(span)));
+    match STANDARD[place].get_or_init(make) {
+        Some(fragment) => {
+            span.static_name(name);
+            span.append(fragment);
+        }
+        None => Method::of(text).set(span),
+    }
+}
+
 /// A method as the conventions want it, and the original where that is not it.
 #[derive(Clone, Copy)]
-pub struct Method<'a> {
+struct Method<'a> {
     /// `http.request.method`.
-    pub name: &'a str,
+    name: &'a str,
     /// The same, where it is one of the known methods.
     known: Option<&'static str>,
-    /// Where it stands among them.
-    place: Option<usize>,
     original: Option<&'a str>,
 }
 
 impl<'a> Method<'a> {
     /// Of a method as the application wrote it. Names are case-sensitive (RFC 9110), but a known one in another case is
     /// sent as the known one by most libraries and counts as it.
-    #[inline]
-    pub fn of(text: &'a str) -> Self {
+    #[cold]
+    fn of(text: &'a str) -> Self {
         let http = &settings::get().http;
-        if let Some(place) = http.known_methods.iter().position(|known| known == text) {
-            let known = Some(&*http.known_methods[place]);
-            return Self { name: text, known, place: Some(place), original: None };
+        if let Some(known) = http.known_methods.iter().find(|known| **known == text) {
+            return Self { name: text, known: Some(known), original: None };
         }
-        let other = Self { name: text, known: None, place: None, original: None };
+        let other = Self { name: text, known: None, original: None };
         if http.capture_all_methods {
             return other;
         }
         match http.known_methods.iter().find(|known| known.eq_ignore_ascii_case(text)) {
-            Some(known) => Self { name: known, known: Some(known), original: Some(text), ..other },
+            Some(known) => Self { name: known, known: Some(known), original: Some(text) },
             None => Self { name: "_OTHER", original: Some(text), ..other },
         }
     }
 
-    /// Names the span by the method alone and sets the attributes.
-    #[inline]
-    pub fn set(&self, span: &mut ActiveSpan) {
-        static KNOWN: [OnceLock<Fragment>; 16] = [const { OnceLock::new() }; 16];
-        if let (Some(known), None) = (self.known, self.original)
-            && let Some(place) = self.place.and_then(|place| KNOWN.get(place))
-        {
-            span.static_name(known);
-            return span.append(place.get_or_init(|| Fragment::new(|span| self.describe(span))));
-        }
-        self.describe(span);
-    }
-
-    fn describe(&self, span: &mut ActiveSpan) {
+    #[cold]
+    fn set(&self, span: &mut ActiveSpan) {
         match (self.known, self.original) {
             (Some(known), _) => span.static_name(known),
             (None, Some(_)) => span.static_name("HTTP"),

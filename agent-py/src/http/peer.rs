@@ -13,12 +13,11 @@ use std::sync::{Arc, Mutex};
 use agent_core::fragment::Fragment;
 use agent_core::semconv;
 use agent_core::span::ActiveSpan;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
 use crate::current::Span;
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 
 const PLACES: usize = 256;
 

@@ -9,15 +9,14 @@ use agent_core::redact;
 use agent_core::semconv;
 use agent_core::span::{ActiveSpan, Parent, SpanKind, SpanSpec};
 use agent_core::tracer;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
 use crate::current::{self, Span};
 use crate::exception;
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 use crate::http::known::Known;
-use crate::http::{self, Incoming, Method};
+use crate::http::{self, Incoming};
 use crate::objects::attribute;
 use crate::old_names;
 use crate::settings;
@@ -101,8 +100,8 @@ impl Request<'_> {
     /// Sets what the request says. `path` appends the decoded path; it runs no Python.
     #[inline]
     pub fn describe(&self, span: &mut ActiveSpan, path: impl Fn(&mut Vec<u8>)) {
-        if let Some(method) = self.method.map(Method::of) {
-            method.set(span);
+        if let Some(method) = self.method {
+            http::set_method(span, method);
         }
         match self.path {
             Some(text) if !text.is_empty() => span.str(&semconv::URL_PATH, text),

@@ -6,20 +6,19 @@ use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
 use agent_core::span::SpanSpec;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::breaker::Breaker;
-use crate::current::{self, Span, StoredSpan};
-use crate::ffi::{quiet, utf8};
+use crate::current::{self, Span};
+use crate::ffi::{intern, quiet, utf8};
 use crate::http::Incoming;
 use crate::http::captured_headers::{self, Capture, SERVER_REQUEST, SERVER_RESPONSE};
 use crate::http::excluded_urls::ExcludedUrls;
 use crate::http::server::{self, Request, Text, latin1};
 use crate::suppression::{self, Of};
-use crate::wrapper::{self, Behaviour, Call, HookResult};
+use crate::wrapper::{self, Call, HookResult};
 
 /// A request's `environ`.
 pub struct Environ<'a, 'py>(pub &'a Bound<'py, PyDict>);
@@ -346,8 +345,7 @@ pub fn serve(
         return environ.returned(call, span);
     }
     environ.describe(&span);
-    let responding = Responding { span: span.clone().store() };
-    let start_response = wrapper::wrap(&start_response, None, Some(Box::new(responding)), breaker)?;
+    let start_response = wrapper::wrap_for(&start_response, responding, &span, breaker)?;
     {
         let _entered = span.enter(in_force);
         call.proceed_replacing(1, intern!(py, "start_response"), &start_response);
@@ -367,24 +365,17 @@ fn called(span: &Span<'_>) {
     }
 }
 
-/// A server's `start_response`.
-struct Responding {
-    span: StoredSpan,
-}
-
-impl Behaviour for Responding {
-    fn call(&self, call: &mut Call<'_>) -> HookResult {
-        call.proceed();
-        // What the server refuses (it has sent the first head already) is not what the client sees.
-        if call.error().is_some() {
-            return Ok(());
-        }
-        let span = self.span.get(call.py());
-        if span.is_recording() {
-            look_at_head(&span, call);
-        }
-        Ok(())
+/// Around a server's `start_response`.
+fn responding(call: &mut Call<'_>) -> HookResult {
+    call.proceed();
+    // What the server refuses (it has sent the first head already) is not what the client sees.
+    if call.error().is_some() {
+        return Ok(());
     }
+    if let Some(span) = call.span().filter(Span::is_recording) {
+        look_at_head(&span, call);
+    }
+    Ok(())
 }
 
 fn look_at_head(span: &Span<'_>, call: &Call<'_>) {

@@ -6,12 +6,12 @@
 //! mapping it would be folded, checked character by character and shown to the application.
 
 use std::borrow::Cow;
-use std::sync::OnceLock;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use agent_core::Key;
-use agent_core::span::{SpanKind, SpanSpec};
-use pyo3::intern;
+use agent_core::fragment::Fragment;
+use agent_core::span::{ActiveSpan, SpanKind, SpanSpec};
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyTuple};
 
@@ -19,15 +19,15 @@ use super::httpx;
 
 use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span, StoredSpan};
-use crate::ffi::{Held, quiet};
+use crate::ffi::{Held, intern, quiet};
 use crate::http;
 use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
-use crate::http::client::{self, Answer};
+use crate::http::client::{self, Answer, UrlParts};
 use crate::http::excluded_urls::ExcludedUrls;
 use crate::http::head;
 use crate::http::peer;
 use crate::instrumentations::{self, Instrumentation, Target};
-use crate::objects::{attribute, text};
+use crate::objects::{Class, attribute, text};
 use crate::suppression::{self, Of};
 use crate::wrapper::{Call, Flight, HookResult};
 
@@ -39,7 +39,7 @@ pub static LIBRARY: Instrumentation = Instrumentation {
     targets: &[
         Target::coroutine("aiohttp.client", "ClientSession._request", request),
         Target::call("aiohttp.client_reqrep", "ClientRequest.send", send),
-        Target::call(WRITER, "_serialize_headers", serialize).optional(),
+        Target::call(WRITER, "_serialize_headers", serialize).optional().once(is_anything_sent),
     ],
 };
 
@@ -47,6 +47,8 @@ const WRITER: &str = "aiohttp.http_writer";
 
 static SCOPE: Key = Key::new("remora.aiohttp-client");
 static SPEC: SpanSpec = SpanSpec { name: "HTTP", kind: SpanKind::Client, scope: &SCOPE };
+/// Whether a request was ever sent: servers use what [`serialize`] stands around too, and need it not.
+static SENT: AtomicBool = AtomicBool::new(false);
 /// Whether [`serialize`] writes the headers.
 static HOOKED: OnceLock<bool> = OnceLock::new();
 static EXCLUDED: ExcludedUrls = ExcludedUrls::of("aiohttp-client");
@@ -188,30 +190,92 @@ fn describe(py: Python<'_>, span: &Span<'_>, method: &str, request: &Bound<'_, P
     // A client has no route: described.
     span.note().routed.store(true, Ordering::Relaxed);
     let url = attribute(request, intern!(py, "url"));
-    if let Some(plain) = url.as_ref().and_then(plain_url) {
-        client::describe(span, method, Some(&plain), 0);
+    if let Some(url) = &url
+        && URLS.set(span, method, url)
+    {
         return;
     }
     let url = url.and_then(|url| quiet(py, url.str())).map(Bound::into_any);
     client::describe(span, method, text(&url), 0);
 }
 
-/// What yarl would make of a request's URL, from its parts: in Python that takes longer than all the rest of the span.
-/// `None` where that is more than to put them together. A request's URL has no fragment.
-fn plain_url(url: &Bound<'_, PyAny>) -> Option<String> {
+static URLS: Urls = Urls(Mutex::new([const { Place { asked: 0, kept: None } }; 32]));
+
+/// URLs of late with what spans show of them. yarl gives out one object for one text.
+// Never locked across a call into Python; contended, it is passed by.
+struct Urls(Mutex<[Place; 32]>);
+
+struct Place {
+    /// The address of what was asked for last and is not kept.
+    asked: usize,
+    /// It cannot change, and is kept alive so that no other one has its address.
+    kept: Option<(Held, Fragment)>,
+}
+
+impl Urls {
+    /// Sets method and URL. False, and nothing is set, where that takes yarl's own text.
+    fn set(&self, span: &Span<'_>, method: &str, url: &Bound<'_, PyAny>) -> bool {
+        let address = url.as_ptr() as usize;
+        let Ok(mut places) = self.0.try_lock() else { return false };
+        let place = &mut places[(address >> 4) % 32];
+        if let Some((of, fragment)) = &place.kept
+            && of.as_ptr() == url.as_ptr()
+        {
+            span.with(|span| {
+                http::set_method(span, method);
+                span.append(fragment);
+            });
+            return true;
+        }
+        let again = place.asked == address;
+        place.asked = address;
+        drop(places);
+        if again && self.learn(url).is_some() {
+            return self.set(span, method, url);
+        }
+        let describe = |span: &mut ActiveSpan, parts: &UrlParts<'_>| {
+            let whole = client::set_url(span, parts);
+            if whole {
+                http::set_method(span, method);
+            }
+            whole
+        };
+        with_parts(url, |parts| span.with(|span| describe(span, parts))) == Some(Some(true))
+    }
+
+    /// `None` where it is nothing to be kept.
+    #[cold]
+    fn learn(&self, url: &Bound<'_, PyAny>) -> Option<()> {
+        static URL: Class = Class::new("yarl", "URL");
+        if !URL.is_of(url) {
+            return None;
+        }
+        let mut whole = false;
+        let make = |parts: &UrlParts<'_>| Fragment::copied(|span| whole = client::set_url(span, parts));
+        let fresh = (Held::new(url), with_parts(url, make)?);
+        if !whole {
+            return None;
+        }
+        let mut places = self.0.try_lock().ok()?;
+        let old = places[(url.as_ptr() as usize >> 4) % 32].kept.replace(fresh);
+        drop(places);
+        drop(old);
+        Some(())
+    }
+}
+
+/// What yarl's text of a request's URL is put together from: to ask for it, in Python, takes longer than all the rest
+/// of the span. `None` where there is more to it. A request's URL has no fragment.
+fn with_parts<R>(url: &Bound<'_, PyAny>, work: impl FnOnce(&UrlParts<'_>) -> R) -> Option<R> {
     let py = url.py();
     let (scheme, netloc) = (attribute(url, intern!(py, "_scheme")), attribute(url, intern!(py, "_netloc")));
     let (path, query) = (attribute(url, intern!(py, "_path")), attribute(url, intern!(py, "_query")));
-    let (scheme, netloc) = (text(&scheme)?, text(&netloc)?);
+    let (scheme, authority) = (text(&scheme)?, text(&netloc)?);
     let (path, query) = (text(&path)?, text(&query)?);
     // A port that the scheme implies is left out.
-    let implied = netloc.ends_with(":80") || netloc.ends_with(":443");
-    let is_plain = !scheme.is_empty() && !netloc.is_empty() && !implied && path.starts_with('/');
-    if !is_plain {
-        return None;
-    }
-    let mark = if query.is_empty() { "" } else { "?" };
-    Some([scheme, "://", netloc, path, mark, query].concat())
+    let implied = authority.ends_with(":80") || authority.ends_with(":443");
+    let is_plain = !scheme.is_empty() && !implied && path.starts_with('/');
+    is_plain.then(|| work(&UrlParts { scheme, authority, path, query }))
 }
 
 /// `ClientRequest.send`: once for every hop and every repetition.
@@ -239,12 +303,24 @@ fn send(call: &mut Call<'_>) -> HookResult {
         set_peer(call, &span, before > 0);
     }
     span.note().sent_before.store(before.saturating_add(1), Ordering::Relaxed);
-    if !*HOOKED.get_or_init(|| instrumentations::is_applied_in(&LIBRARY, WRITER))
+    if !HOOKED.get().copied().unwrap_or_else(|| hook_writer(py))
         && let Some(headers) = attribute(&request, intern!(py, "headers"))
     {
         quiet(py, client::inject(py, &span, &headers));
     }
     Ok(())
+}
+
+fn is_anything_sent() -> bool {
+    SENT.load(Ordering::Relaxed)
+}
+
+#[cold]
+fn hook_writer(py: Python<'_>) -> bool {
+    SENT.store(true, Ordering::Relaxed);
+    quiet(py, instrumentations::apply_after_all(py, &LIBRARY));
+    let hooked = instrumentations::is_applied_in(&LIBRARY, WRITER);
+    *HOOKED.get_or_init(|| hooked)
 }
 
 /// Where the httpx request goes whose span is in force, if we are its transport.
@@ -301,8 +377,17 @@ fn answered(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
 
 /// A version is a pair of numbers.
 pub fn version_of(version: &Bound<'_, PyAny>) -> Option<&'static str> {
+    /// aiohttp has one object for each version.
+    static COMMON: OnceLock<Held> = OnceLock::new();
+    if COMMON.get().is_some_and(|common| common.as_ptr() == version.as_ptr()) {
+        return Some("1.1");
+    }
     let pair = version.cast::<PyTuple>().ok()?;
     let number =
         |at| pair.get_borrowed_item(at).ok().and_then(|number| quiet(pair.py(), number.extract::<u16>()));
-    client::version_of_number(number(0)?.saturating_mul(10).saturating_add(number(1)?))
+    let text = client::version_of_number(number(0)?.saturating_mul(10).saturating_add(number(1)?));
+    if text == Some("1.1") {
+        COMMON.get_or_init(|| Held::new(version));
+    }
+    text
 }

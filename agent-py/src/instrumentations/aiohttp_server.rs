@@ -14,7 +14,6 @@ use agent_core::Key;
 use agent_core::redact;
 use agent_core::span::{SpanKind, SpanSpec};
 use pyo3::exceptions::{PyConnectionError, PyException, PyTimeoutError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyByteArray, PyBytes, PyDict, PyList, PyString, PyTuple};
 
@@ -22,14 +21,14 @@ use super::aiohttp_client::version_of;
 use crate::breaker::Breaker;
 use crate::current::{self, Span, StoredSpan};
 use crate::exception;
-use crate::ffi::{Held, quiet};
+use crate::ffi::{Held, intern, quiet};
 use crate::http::captured_headers::{self, SERVER_REQUEST, SERVER_RESPONSE};
 use crate::http::excluded_urls::ExcludedUrls;
 use crate::http::raw_headers::{
     FORWARDED, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, HOST, RawHeaders, USER_AGENT,
 };
 use crate::http::server::{self, Request, Text};
-use crate::instrumentations::{Instrumentation, Target};
+use crate::instrumentations::{self, Instrumentation, Target};
 use crate::objects::{Class, attribute, text};
 use crate::suppression::{self, Of};
 use crate::wrapper::{Call, Flight, HookResult};
@@ -42,7 +41,8 @@ pub static LIBRARY: Instrumentation = Instrumentation {
     targets: &[
         Target::coroutine("aiohttp.web_app", "Application._handle", handle),
         Target::coroutine("aiohttp.web_response", "StreamResponse.prepare", prepare),
-        Target::coroutine("aiohttp.web_protocol", "RequestHandler.finish_response", finish_response),
+        Target::coroutine("aiohttp.web_protocol", "RequestHandler.finish_response", finish_response)
+            .once(is_any_kept),
     ],
 };
 
@@ -200,9 +200,20 @@ fn capture(span: &Span<'_>, response: &Bound<'_, PyAny>) {
     }
 }
 
+/// What is behind a property of aiohttp's, which would be a call into Python; the property, where that is not there.
+#[inline]
+fn behind<'py>(
+    of: &Bound<'py, PyAny>,
+    own: &Bound<'py, PyString>,
+    property: &Bound<'py, PyString>,
+) -> Option<Bound<'py, PyAny>> {
+    attribute(of, own).or_else(|| attribute(of, property))
+}
+
 fn status_of(response: &Bound<'_, PyAny>) -> Option<u16> {
     let py = response.py();
-    quiet(py, attribute(response, intern!(py, "status"))?.extract())
+    // What aiohttp sends, whatever a subclass says.
+    quiet(py, behind(response, intern!(py, "_status"), intern!(py, "status"))?.extract())
 }
 
 /// Whether what was raised is a response.
@@ -244,8 +255,12 @@ fn is_gone(request: &Bound<'_, PyAny>) -> bool {
     closing.is_some_and(|closing| quiet(py, closing.is_truthy()).unwrap_or(false))
 }
 
-/// Whether a span was ever kept.
+/// Whether a span was ever kept. Until then `finish_response` is left as it is.
 static KEPT: AtomicBool = AtomicBool::new(false);
+
+fn is_any_kept() -> bool {
+    KEPT.load(Ordering::Relaxed)
+}
 
 fn kept_as(py: Python<'_>) -> &Bound<'_, PyString> {
     intern!(py, "_remora_span")
@@ -262,10 +277,11 @@ fn keep(span: &Span<'_>, request: &Bound<'_, PyAny>) -> bool {
     if !is_served || LIBRARY.breaker.is_open() {
         return false;
     }
+    if !KEPT.swap(true, Ordering::Relaxed) {
+        quiet(py, instrumentations::apply_after_all(py, &LIBRARY));
+    }
     let own = attribute(request, intern!(py, "__dict__")).and_then(|own| own.cast_into::<PyDict>().ok());
-    let kept = own.is_some_and(|own| quiet(py, own.set_item(kept_as(py), span.as_object())).is_some());
-    KEPT.fetch_or(kept, Ordering::Relaxed);
-    kept
+    own.is_some_and(|own| quiet(py, own.set_item(kept_as(py), span.as_object())).is_some())
 }
 
 #[cold]
@@ -280,9 +296,6 @@ fn take<'py>(request: &Bound<'py, PyAny>) -> Option<Span<'py>> {
 
 fn finish_response(call: &mut Call<'_>) -> HookResult<Option<Box<dyn Flight>>> {
     let py = call.py();
-    if !KEPT.load(Ordering::Relaxed) {
-        return Ok(None);
-    }
     let (Some(request), Some(response)) =
         (call.argument(1, intern!(py, "request")), call.argument(2, intern!(py, "resp")))
     else {
@@ -357,12 +370,28 @@ fn has_sent(request: &Bound<'_, PyAny>) -> bool {
 fn set_route(span: &Span<'_>, found: Option<&Bound<'_, PyAny>>) {
     let Some(found) = found else { return };
     let py = found.py();
-    let route = attribute(found, intern!(py, "route"))
-        .and_then(|route| attribute(&route, intern!(py, "resource")))
-        .and_then(|resource| attribute(&resource, intern!(py, "canonical")));
+    let route = behind(found, intern!(py, "_route"), intern!(py, "route"))
+        .and_then(|route| behind(&route, intern!(py, "_resource"), intern!(py, "resource")))
+        .and_then(|resource| canonical(&resource));
     // A sub-application at the root has an empty one.
     let Some(route) = text(&route).filter(|route| !route.is_empty()) else { return };
     server::set_route(span, None, route);
+}
+
+/// A resource's path as the application wrote it.
+#[inline]
+fn canonical<'py>(resource: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    static PLAIN: Class = Class::new("aiohttp.web_urldispatcher", "PlainResource");
+    static DYNAMIC: Class = Class::new("aiohttp.web_urldispatcher", "DynamicResource");
+    let py = resource.py();
+    let property = intern!(py, "canonical");
+    if DYNAMIC.is_of(resource) {
+        return behind(resource, intern!(py, "_formatter"), property);
+    }
+    if PLAIN.is_of(resource) {
+        return behind(resource, intern!(py, "_path"), property);
+    }
+    attribute(resource, property)
 }
 
 /// A response that sends its head while the handler runs.

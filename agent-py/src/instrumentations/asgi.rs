@@ -3,12 +3,12 @@
 
 use agent_core::Key;
 use agent_core::span::{SpanKind, SpanSpec};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyString};
 
 use super::{starlette, wsgi};
 use crate::breaker::Breaker;
+use crate::ffi::intern;
 use crate::http::asgi::Server;
 use crate::http::excluded_urls::ExcludedUrls;
 use crate::http::server;

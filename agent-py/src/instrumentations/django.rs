@@ -14,13 +14,12 @@ use std::sync::atomic::Ordering;
 use agent_core::Key;
 use agent_core::semconv;
 use agent_core::span::{SpanKind, SpanSpec};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyString};
 
 use crate::breaker::Breaker;
 use crate::current::{self, Span, StoredSpan};
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 use crate::http::asgi::Server;
 use crate::http::captured_headers::SERVER_RESPONSE;
 use crate::http::excluded_urls::ExcludedUrls;

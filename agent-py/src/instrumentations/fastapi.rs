@@ -4,13 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use agent_core::Key;
 use agent_core::span::{SpanKind, SpanSpec};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyString};
 
 use super::starlette;
 use crate::breaker::Breaker;
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 use crate::http::asgi::{self, Server};
 use crate::http::excluded_urls::ExcludedUrls;
 use crate::instrumentations::{self, Instrumentation, Target};

@@ -9,14 +9,13 @@ use std::sync::atomic::Ordering;
 
 use agent_core::Key;
 use agent_core::span::{SpanKind, SpanSpec};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyAny, PyDict, PyList, PyString, PyTuple};
 
 use crate::breaker::Breaker;
 use crate::current::{self, Span};
-use crate::ffi::{quiet, utf8};
+use crate::ffi::{intern, quiet, utf8};
 use crate::hook;
 use crate::http;
 use crate::http::captured_headers::SERVER_RESPONSE;

@@ -13,13 +13,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use agent_core::Key;
 use agent_core::span::{SpanKind, SpanSpec};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBool, PyBytes, PyDict, PyList, PyTuple};
 
 use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span, StoredSpan};
-use crate::ffi::{Held, quiet};
+use crate::ffi::{Held, intern, quiet};
 use crate::http;
 use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
 use crate::http::client::{self, Answer};

@@ -4,7 +4,6 @@
 //! those of OpenTelemetry's own instrumentation, which formats of applications use already. What a record carries of
 //! that name stays: an application may have set it itself. Off unless `OTEL_PYTHON_LOG_CORRELATION` says otherwise.
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyString};
@@ -12,7 +11,7 @@ use pyo3::types::{PyBool, PyDict, PyString};
 use crate::api::ids::hex;
 use crate::breaker::Breaker;
 use crate::current;
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::attribute;
 use crate::process;

@@ -8,12 +8,11 @@ mod registry;
 use std::sync::Mutex;
 
 use pyo3::exceptions::PyAttributeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::breaker::Breaker;
 use crate::diagnostics;
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 use crate::hook;
 use crate::patch::Site;
 use crate::settings;
@@ -50,6 +49,8 @@ pub struct Target {
     pub optional: bool,
     /// Says of the module whether this release needs no hook here.
     unneeded: Option<fn(&Bound<'_, PyAny>) -> bool>,
+    /// Says whether the hook has anything to do yet.
+    needed: Option<fn() -> bool>,
 }
 
 /// What happens around a call.
@@ -64,12 +65,12 @@ pub enum Hook {
 impl Target {
     /// A synchronous target that every supported release has.
     pub const fn call(module: &'static str, attribute: &'static str, hook: CallHook) -> Self {
-        Self { module, attribute, hook: Hook::Call(hook), optional: false, unneeded: None }
+        Self { module, attribute, hook: Hook::Call(hook), optional: false, unneeded: None, needed: None }
     }
 
     /// A coroutine function that every supported release has.
     pub const fn coroutine(module: &'static str, attribute: &'static str, hook: AsyncHook) -> Self {
-        Self { module, attribute, hook: Hook::Async(hook), optional: false, unneeded: None }
+        Self { module, attribute, hook: Hook::Async(hook), optional: false, unneeded: None, needed: None }
     }
 
     /// It, where some releases have it.
@@ -81,6 +82,12 @@ impl Target {
     pub const fn unless(self, unneeded: fn(&Bound<'_, PyAny>) -> bool) -> Self {
         Self { unneeded: Some(unneeded), ..self }
     }
+
+    /// It, but not until it is `needed`: a wrapper costs each call something, also where its hook has nothing to do.
+    /// Whoever makes it needed calls [`apply_after_all`].
+    pub const fn once(self, needed: fn() -> bool) -> Self {
+        Self { needed: Some(needed), ..self }
+    }
 }
 
 const WRAPPED: &str = "is wrapped already";
@@ -88,7 +95,7 @@ const WRAPPED: &str = "is wrapped already";
 /// What became of a target.
 #[derive(Clone, Debug, Default)]
 pub struct TargetState {
-    /// `waiting`, `applied`, `unneeded` in this release, `missing` or `disabled`.
+    /// `waiting`, `applied`, `unneeded` in this release, `deferred` until it is needed, `missing` or `disabled`.
     pub state: &'static str,
     /// Why, where it needs saying.
     pub why: String,
@@ -144,10 +151,11 @@ pub fn apply(py: Python<'_>, index: usize, module: &Bound<'_, PyAny>) {
     };
     let breaker = &instrumentation.breaker;
     if target.unneeded.is_some_and(|unneeded| unneeded(module)) {
-        if let Some(entry) = entries().get_mut(index) {
-            entry.state = TargetState { state: "unneeded", why: String::new() };
-        }
-        return;
+        return set_state(index, "unneeded");
+    }
+    // What is missing is said at once.
+    if target.needed.is_some_and(|needed| !needed()) && Site::is_there(module, target.attribute) {
+        return set_state(index, "deferred");
     }
     let result = Site::replace(module, target.attribute, &|original| {
         if wrapper::is_wrapper(original) {
@@ -191,12 +199,20 @@ pub fn apply(py: Python<'_>, index: usize, module: &Bound<'_, PyAny>) {
     drop(replaced);
 }
 
-/// Wraps what this release did not need wrapped when its module was imported, and needs now.
+fn set_state(index: usize, state: &'static str) {
+    if let Some(entry) = entries().get_mut(index) {
+        entry.state = TargetState { state, why: String::new() };
+    }
+}
+
+/// Wraps what needed no wrapping when its module was imported, and needs it now.
 pub fn apply_after_all(py: Python<'_>, instrumentation: &'static Instrumentation) -> PyResult<()> {
     let is_left = |entry: &Entry| {
         std::ptr::eq(entry.instrumentation, instrumentation)
-            && entry.target.unneeded.is_some()
-            && entry.state.state == "unneeded"
+            && match entry.state.state {
+                "unneeded" => entry.target.unneeded.is_some(),
+                state => state == "deferred",
+            }
     };
     let left: Vec<(usize, &str)> = entries()
         .iter()
@@ -256,10 +272,9 @@ impl Report {
 
 /// Whether all that a library needs is wrapped.
 pub fn is_applied(instrumentation: &'static Instrumentation) -> bool {
-    entries()
-        .iter()
-        .filter(|entry| std::ptr::eq(entry.instrumentation, instrumentation))
-        .all(|entry| matches!(entry.state.state, "applied" | "unneeded") || entry.target.optional)
+    entries().iter().filter(|entry| std::ptr::eq(entry.instrumentation, instrumentation)).all(|entry| {
+        matches!(entry.state.state, "applied" | "unneeded" | "deferred") || entry.target.optional
+    })
 }
 
 /// Whether what a library wraps in this module is wrapped. Not where this release has nothing to wrap there: who asks

@@ -13,7 +13,6 @@ use agent_core::fragment::Fragment;
 use agent_core::semconv;
 use agent_core::span::{SpanKind, SpanSpec};
 use agent_core::sql::Dialect;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyString};
 
@@ -21,6 +20,7 @@ use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span, StoredSpan};
 use crate::database::postgresql::{self, Connection};
 use crate::database::{self, DRIVER};
+use crate::ffi::intern;
 use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::{attribute, length, text};
 use crate::suppression::{self, Of};

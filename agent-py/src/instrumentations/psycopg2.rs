@@ -11,7 +11,6 @@ use agent_core::Key;
 use agent_core::semconv;
 use agent_core::span::{SpanKind, SpanSpec};
 use agent_core::sql::Dialect;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyString};
 
@@ -19,6 +18,7 @@ use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span};
 use crate::database::postgresql::{self, Connection};
 use crate::database::{self, DRIVER};
+use crate::ffi::intern;
 use crate::http::peer;
 use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::{attribute, length, text};

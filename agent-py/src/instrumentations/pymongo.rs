@@ -11,14 +11,13 @@ use std::sync::OnceLock;
 use agent_core::span::{SpanKind, SpanSpec};
 use agent_core::{Key, semconv};
 use pyo3::exceptions::PyException;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyList, PyMapping, PyString, PyTuple};
 
 use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span, StoredSpan};
 use crate::diagnostics;
-use crate::ffi::{self, quiet};
+use crate::ffi::{self, intern, quiet};
 use crate::hook;
 use crate::instrumentations::{Instrumentation, Target};
 use crate::per_process::PerProcess;

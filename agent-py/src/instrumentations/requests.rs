@@ -10,7 +10,6 @@ use std::sync::atomic::Ordering;
 
 use agent_core::Key;
 use agent_core::span::{SpanKind, SpanSpec};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyAny, PyBool, PyDict};
@@ -19,7 +18,7 @@ use super::urllib3;
 
 use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span};
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 use crate::hook;
 use crate::http;
 use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};

@@ -13,7 +13,6 @@ use agent_core::fragment::Fragment;
 use agent_core::semconv;
 use agent_core::span::{SpanKind, SpanSpec};
 use agent_core::sql::Dialect;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyString};
 
@@ -21,7 +20,7 @@ use super::sqlite3;
 use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span};
 use crate::database::{self, Place, TOOLKIT, driver};
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::{attribute, length, text};
 use crate::remembered::Remembered;

@@ -13,14 +13,13 @@ use agent_core::Key;
 use agent_core::semconv;
 use agent_core::span::{ActiveSpan, SpanKind, SpanSpec};
 use agent_core::sql::Dialect;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
 use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span};
 use crate::database;
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 use crate::http;
 use crate::instrumentations::{Instrumentation, Target};
 use crate::objects::{attribute, length, text};

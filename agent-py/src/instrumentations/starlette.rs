@@ -6,14 +6,13 @@
 use agent_core::Key;
 use agent_core::semconv;
 use agent_core::span::{SpanKind, SpanSpec};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict};
 
 use super::fastapi;
 use crate::breaker::Breaker;
 use crate::current::{self, Span, StoredSpan};
-use crate::ffi::{Held, quiet};
+use crate::ffi::{Held, intern, quiet};
 use crate::http::asgi::{self, Server};
 use crate::http::excluded_urls::ExcludedUrls;
 use crate::instrumentations::{Instrumentation, Target};

@@ -6,12 +6,12 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::breaker::Breaker;
 use crate::current::{self, StoredSpan};
+use crate::ffi::intern;
 use crate::instrumentations::{Instrumentation, Target};
 use crate::messaging;
 use crate::objects::{self, Class};

@@ -12,13 +12,12 @@ use agent_core::Key;
 use agent_core::fragment::Fragment;
 use agent_core::redact;
 use agent_core::span::{SpanKind, SpanSpec};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyMapping};
 
 use crate::breaker::Breaker;
 use crate::current::{self, Exit, Span};
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 use crate::http;
 use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
 use crate::http::client::{self, Answer, version_of_number};

@@ -3,12 +3,12 @@
 
 use agent_core::Key;
 use agent_core::span::{SpanKind, SpanSpec};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use super::asgi;
 use crate::breaker::Breaker;
+use crate::ffi::intern;
 use crate::http::excluded_urls::ExcludedUrls;
 use crate::http::{server, wsgi};
 use crate::instrumentations::{Instrumentation, Target};

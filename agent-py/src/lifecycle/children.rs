@@ -9,14 +9,13 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyCFunction, PyDict, PyList, PyString, PyTuple};
 
 use crate::breaker::Breaker;
 use crate::diagnostics;
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 use crate::hook;
 use crate::objects::{Class, attribute};
 use crate::patch::Site;

@@ -2,10 +2,10 @@
 
 use std::sync::Once;
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict};
 
+use crate::ffi::intern;
 use crate::hook;
 
 /// Delivers what is pending within the bound of an exit, by `deliver`. Detached: threads that still run go on

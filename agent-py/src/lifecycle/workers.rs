@@ -1,13 +1,12 @@
 //! Workers of task queues end by `os._exit`, past `atexit` and every finalizer: what they did last is sent before.
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyCFunction};
 
 use super::exit;
 use crate::breaker::Breaker;
 use crate::diagnostics;
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 use crate::hook;
 use crate::objects::attribute;
 use crate::patch::Site;

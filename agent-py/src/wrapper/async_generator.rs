@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
@@ -18,7 +17,7 @@ use super::delegate::{self, Delegate};
 use super::function::guarded;
 use super::strand::{Start, Step, Strand};
 use crate::breaker::Breaker;
-use crate::ffi::{LazyType, clear_field, fastcall, method, quiet, slot, vectorcall_method};
+use crate::ffi::{LazyType, clear_field, fastcall, intern, method, quiet, slot, vectorcall_method};
 
 #[repr(C)]
 struct AsyncGenerator {

@@ -7,7 +7,6 @@ use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
 
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
@@ -16,7 +15,7 @@ use super::function::guarded;
 use super::strand::{Step, Strand};
 use crate::breaker::Breaker;
 use crate::current::Span;
-use crate::ffi::{LazyType, clear_field, method, slot, vectorcall};
+use crate::ffi::{LazyType, clear_field, intern, method, slot, vectorcall};
 
 static BREAKER: Breaker = Breaker::new("body");
 

@@ -10,7 +10,9 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyString, PyTuple};
 
+use super::function::Wrapper;
 use crate::breaker::Breaker;
+use crate::current::Span;
 use crate::ffi::{Raised, give_up, vectorcall};
 
 /// Why a hook gave up. Counted by the circuit breaker, never raised.
@@ -51,9 +53,22 @@ enum Outcome {
     Raised(Raised),
 }
 
+/// Whether a keyword's name is that text. Nearly all others are told by their length.
+#[inline]
+fn is_same(candidate: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> bool {
+    candidate.cast::<PyString>().is_ok_and(|candidate| {
+        // SAFETY: attached; two live texts.
+        let lengths = unsafe {
+            [ffi::PyUnicode_GetLength(candidate.as_ptr()), ffi::PyUnicode_GetLength(name.as_ptr())]
+        };
+        lengths[0] == lengths[1] && candidate.as_any().eq(name).unwrap_or(false)
+    })
+}
+
 /// One call of a wrapped callable.
 pub struct Call<'py> {
     py: Python<'py>,
+    wrapper: *const Wrapper,
     wrapped: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
     nargsf: usize,
@@ -65,16 +80,18 @@ pub struct Call<'py> {
 
 impl<'py> Call<'py> {
     /// # Safety
-    /// The pointers are a vectorcall's own, valid for as long as the call lasts.
+    /// The pointers are a vectorcall's own, of this wrapper, valid for as long as the call lasts.
     #[inline]
     pub(super) unsafe fn new(
         py: Python<'py>,
-        wrapped: *mut ffi::PyObject,
+        wrapper: *const Wrapper,
         args: *const *mut ffi::PyObject,
         nargsf: usize,
         kwnames: *mut ffi::PyObject,
     ) -> Self {
-        Self { py, wrapped, args, nargsf, kwnames, bound: 0, outcome: Outcome::Pending }
+        // SAFETY: by this function's contract.
+        let wrapped = unsafe { (*wrapper).wrapped };
+        Self { py, wrapper, wrapped, args, nargsf, kwnames, bound: 0, outcome: Outcome::Pending }
     }
 
     /// A call through a bound callable: `args` starts with what it is bound to, of which `wrapped` knows.
@@ -84,12 +101,14 @@ impl<'py> Call<'py> {
     #[inline]
     pub(super) unsafe fn new_bound(
         py: Python<'py>,
+        wrapper: *const Wrapper,
         wrapped: *mut ffi::PyObject,
         args: *const *mut ffi::PyObject,
         positional: usize,
         kwnames: *mut ffi::PyObject,
     ) -> Self {
-        Self { py, wrapped, args, nargsf: positional, kwnames, bound: 1, outcome: Outcome::Pending }
+        let outcome = Outcome::Pending;
+        Self { py, wrapper, wrapped, args, nargsf: positional, kwnames, bound: 1, outcome }
     }
 
     /// The token.
@@ -102,6 +121,13 @@ impl<'py> Call<'py> {
     pub(super) fn function(&self) -> Bound<'py, PyAny> {
         // SAFETY: the wrapper keeps it alive for the call.
         unsafe { Bound::from_borrowed_ptr(self.py, self.wrapped) }
+    }
+
+    /// The span that the wrapper was made for ([`wrap_for`](super::wrap_for)).
+    #[inline]
+    pub fn span(&self) -> Option<Span<'py>> {
+        // SAFETY: the wrapper outlives the call, and the field is written before anyone calls it.
+        unsafe { (*self.wrapper).span.as_ref() }.map(|span| span.get(self.py))
     }
 
     /// The count of positional arguments, `self` among them for methods.
@@ -139,7 +165,7 @@ impl<'py> Call<'py> {
         let at = names
             .iter_borrowed()
             .position(|candidate| candidate.is(name))
-            .or_else(|| names.iter_borrowed().position(|candidate| candidate.eq(name).unwrap_or(false)))?;
+            .or_else(|| names.iter_borrowed().position(|candidate| is_same(&candidate, name)))?;
         Some(self.positional() + at)
     }
 

@@ -12,7 +12,6 @@ use std::sync::OnceLock;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyAny, PyCode, PyDict, PyString};
@@ -23,7 +22,7 @@ use super::function::{Behaviour, guarded, wrap};
 use super::outcome;
 use crate::breaker::Breaker;
 use crate::current::{self, Span, StoredSpan};
-use crate::ffi::{Held, LazyType, Raised, TypeSpec, clear_field, has_stack, member, quiet, slot};
+use crate::ffi::{Held, LazyType, Raised, TypeSpec, clear_field, has_stack, intern, member, quiet, slot};
 
 /// An asynchronous hook: looks at the call and says what is to happen around the coroutine that the original returns.
 /// `None`: nothing, the application gets the original's coroutine itself.

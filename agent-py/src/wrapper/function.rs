@@ -5,15 +5,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyFunction};
 
 use super::attributes;
 use super::call::{Call, CallHook};
 use crate::breaker::Breaker;
+use crate::current::{Span, StoredSpan};
 use crate::ffi::{
-    LazyType, PyMethod_New, TypeSpec, clear_field, member, method_parts, slot, type_dict, vectorcall,
+    LazyType, PyMethod_New, TypeSpec, clear_field, intern, member, method_parts, slot, type_dict, vectorcall,
 };
 
 /// What a wrapper does around its original.
@@ -32,11 +32,13 @@ pub trait Behaviour: Send + Sync {
 pub(super) struct Wrapper {
     ob_base: ffi::PyObject,
     vectorcall: ffi::vectorcallfunc,
-    wrapped: *mut ffi::PyObject,
+    pub(super) wrapped: *mut ffi::PyObject,
     weakrefs: *mut ffi::PyObject,
     /// Fast path: a plain hook needs no dynamic dispatch.
     hook: Option<CallHook>,
     behaviour: Option<Box<dyn Behaviour>>,
+    /// Whose the calls are, where the wrapper was made for one span.
+    pub(super) span: Option<StoredSpan>,
     breaker: &'static Breaker,
     /// Of a bound callable: the wrapper that it was got from; else null.
     outer: *mut ffi::PyObject,
@@ -171,6 +173,7 @@ unsafe fn allocate(
         (&raw mut (*this).vectorcall).write(vectorcall);
         (&raw mut (*this).hook).write(None);
         (&raw mut (*this).behaviour).write(None);
+        (&raw mut (*this).span).write(None);
         (&raw mut (*this).breaker).write(breaker);
         (*this).wrapped = original;
         Ok(this)
@@ -187,6 +190,19 @@ pub fn wrap<'py>(
     // SAFETY: a live object.
     let kind = unsafe { Kind::of(original.as_ptr()) };
     wrap_as(kind, original, hook, behaviour, breaker)
+}
+
+/// As [`wrap`], for the calls that belong to `span`: the hook finds it by [`Call::span`].
+pub fn wrap_for<'py>(
+    original: &Bound<'py, PyAny>,
+    hook: CallHook,
+    span: &Span<'py>,
+    breaker: &'static Breaker,
+) -> PyResult<Bound<'py, PyAny>> {
+    let made = wrap(original, Some(hook), None, breaker)?;
+    // SAFETY: a fresh wrapper, which nobody else has seen yet.
+    unsafe { (*made.as_ptr().cast::<Wrapper>()).span = Some(span.clone().store()) };
+    Ok(made)
 }
 
 /// As [`wrap`] around a function that a class which has it by one of the names of [`IMPLICIT`] would make a class or
@@ -260,7 +276,7 @@ unsafe extern "C" fn call_hook(
             return vectorcall((*this).wrapped, args, nargsf, kwnames);
         };
         let py = Python::assume_attached();
-        let mut call = Call::new(py, (*this).wrapped, args, nargsf, kwnames);
+        let mut call = Call::new(py, this, args, nargsf, kwnames);
         guarded((*this).breaker, || hook(&mut call));
         call.finish()
     }
@@ -279,7 +295,7 @@ unsafe extern "C" fn call_behaviour(
             return vectorcall((*this).wrapped, args, nargsf, kwnames);
         };
         let py = Python::assume_attached();
-        let mut call = Call::new(py, (*this).wrapped, args, nargsf, kwnames);
+        let mut call = Call::new(py, this, args, nargsf, kwnames);
         guarded((*this).breaker, || behaviour.call(&mut call));
         call.finish()
     }
@@ -308,7 +324,7 @@ unsafe extern "C" fn call_bound(
             all.extend_from_slice(std::slice::from_raw_parts(args, positional + names));
         }
         let py = Python::assume_attached();
-        let mut call = Call::new_bound(py, (*this).wrapped, all.as_ptr(), positional + 1, kwnames);
+        let mut call = Call::new_bound(py, outer, (*this).wrapped, all.as_ptr(), positional + 1, kwnames);
         let breaker = (*outer).breaker;
         if !breaker.is_open() {
             guarded(breaker, || match ((*outer).hook, (*outer).behaviour.as_deref()) {
@@ -443,6 +459,7 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
             ffi::PyObject_ClearWeakRefs(object);
         }
         ptr::drop_in_place(&raw mut (*this).behaviour);
+        ptr::drop_in_place(&raw mut (*this).span);
         ffi::Py_XDECREF((*this).wrapped);
         ffi::Py_XDECREF((*this).outer);
         ffi::Py_XDECREF((*this).instance);

@@ -7,7 +7,6 @@ use std::ptr;
 use std::sync::Arc;
 
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
@@ -17,7 +16,7 @@ use super::delegate::{self, Delegate};
 use super::function::{Behaviour, guarded};
 use super::strand::{Start, Step, Strand};
 use crate::breaker::Breaker;
-use crate::ffi::{LazyType, clear_field, fastcall, method, slot};
+use crate::ffi::{LazyType, clear_field, fastcall, intern, method, slot};
 
 /// Around a function that returns generators, of either kind.
 pub struct Generators {

@@ -18,7 +18,7 @@ mod strand;
 pub use body::{wrap_body, wrap_pieces};
 pub use call::{Call, CallHook, HookResult};
 pub use coroutine::{AsyncHook, Coroutines, Flight, Flights, wrap_async};
-pub use function::{Behaviour, IMPLICIT, disarm, guarded, is_wrapper, wrap, wrap_implicit};
+pub use function::{Behaviour, IMPLICIT, disarm, guarded, is_wrapper, wrap, wrap_for, wrap_implicit};
 pub use generator::{Generators, follow_generator};
 pub use outcome::{leave, record};
 pub use strand::Start;

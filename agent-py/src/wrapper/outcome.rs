@@ -4,13 +4,12 @@ use agent_core::semconv;
 use agent_core::span::StatusCode;
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration, PySystemExit};
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
 use crate::current::{self, Span};
 use crate::exception;
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 
 /// Whether an exception is how something ends in good order: exhausted, closed, cancelled, a wished exit.
 pub(super) fn is_control_flow(error: &Bound<'_, PyAny>) -> bool {

@@ -88,7 +88,7 @@ impl Step {
         let step = Self::raised(py);
         if let Self::Raised(raised) = &step
             && let Ok(stop) = raised.value(py).cast::<PyStopIteration>()
-            && let Some(value) = quiet(py, stop.getattr(pyo3::intern!(py, "value")))
+            && let Some(value) = quiet(py, stop.getattr(crate::ffi::intern!(py, "value")))
         {
             return Self::Returned(value.into_ptr());
         }

@@ -7,7 +7,6 @@ use agent_core::fragment::Fragment;
 use agent_core::semconv;
 use agent_core::span::{SpanKind, SpanSpec};
 use agent_core::sql::Dialect;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyString};
 
@@ -15,7 +14,7 @@ use super::SCOPE;
 use crate::current::{self, Exit, Span};
 use crate::database::{self, Place, TOOLKIT, driver};
 use crate::exception;
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 use crate::objects::{attribute, length, text};
 use crate::remembered::Remembered;
 use crate::suppression::{self, Of};

@@ -2,11 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::current::{self, Exit, Span};
 use crate::database;
+use crate::ffi::intern;
 use crate::objects::attribute;
 use crate::wrapper::{Call, HookResult};
 

@@ -6,14 +6,13 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::Ordering;
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyTuple};
 
 use super::server::{forget_address, set_late_address};
 use crate::current::{self, Exit, Span};
 use crate::database;
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 use crate::objects::{attribute, text};
 use crate::wrapper::{Call, HookResult};
 

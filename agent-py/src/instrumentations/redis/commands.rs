@@ -5,12 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use agent_core::fragment::Fragment;
 use agent_core::semconv;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBool, PyBytes, PyList, PyString, PyTuple};
 
 use super::places::{locked, place_of, put};
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 use crate::objects::{attribute, text};
 use crate::old_names;
 

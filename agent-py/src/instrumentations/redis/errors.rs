@@ -1,13 +1,12 @@
 //! How a call of redis-py's ends where it fails.
 
 use agent_core::semconv;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyTuple, PyType};
 
 use crate::current::Span;
 use crate::exception;
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 use crate::objects::{attribute, text};
 
 /// Sets what an exception says, where it is an error.

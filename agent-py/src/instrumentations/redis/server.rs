@@ -6,13 +6,12 @@ use agent_core::Key;
 use agent_core::fragment::Fragment;
 use agent_core::semconv;
 use agent_core::span::ActiveSpan;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
 use super::places::{locked, place_of, put};
 use crate::current::Span;
-use crate::ffi::quiet;
+use crate::ffi::{intern, quiet};
 use crate::objects::{attribute, text};
 use crate::old_names;
 
