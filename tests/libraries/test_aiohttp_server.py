@@ -654,7 +654,7 @@ async def work(session, url):
     async with session.get(url + "/echo") as response:
         show("traceparent" in await response.json(), states())
     remora._native.deactivate()
-    show(states()[2])
+    show(*states()[2])
 serve(work)
 """
 )
@@ -668,6 +668,6 @@ def test_what_has_nothing_to_do_yet_is_not_wrapped(program: Run) -> None:
         [200, ["applied", "deferred", [False, True]]],
         [200, ["applied", "deferred", [False, True]]],
         [True, ["applied", "applied", [False, False]]],
-        [[True, True]],
+        [True, True],
     ]
     assert [span.name for span in servers(result)] == ["GET /text", "GET /file", "GET /file", "GET /echo"]

@@ -225,7 +225,6 @@ REQUESTS = Library(
     "show(get(URL).status_code)",
     (
         "requests.sessions:Session.send",
-        "requests.sessions:SessionRedirectMixin.resolve_redirects",
         "requests.adapters:HTTPAdapter.send",
     ),
 )

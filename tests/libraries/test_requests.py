@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from textwrap import dedent
 
 import pytest
 from support.otlp import Span, children, find, one
@@ -65,6 +66,33 @@ def test_the_hops_of_a_redirect_are_siblings_each_with_its_own_header(
     assert [hop.status for hop in hops] == ["unset"] * 3
     assert [hop.span_id for hop in hops] == [received.span_id for received in upstream.received]
     assert all(a.end <= b.start for a, b in pairwise(hops))
+
+
+@on_oldest_and_newest
+def test_what_follows_redirects_is_wrapped_at_the_first_one(program: Run, python: Python) -> None:
+    """It is called for every response. Another adapter than requests' own needs it from the start."""
+    code = """
+        import remora, requests
+        def state():
+            targets = remora.status()["hooks"]["requests"]["targets"]
+            return {t["attribute"]: t["state"] for t in targets}["SessionRedirectMixin.resolve_redirects"]
+        if "own" in sys.argv:
+            class Adapter(requests.adapters.BaseAdapter):
+                def send(self, request, **options): return requests.adapters.HTTPAdapter().send(request, **options)
+                def close(self): pass
+            session = requests.Session()
+            session.mount("http://", Adapter())
+            show(session.get(URL + "/status/200").status_code, state())
+        else:
+            show(requests.get(URL + "/status/404").status_code, state())
+        show(requests.get(URL + "/redirect/1").status_code, state())
+    """
+    result = program("import sys\n" + dedent(code), python=python)
+    assert result.shown == [[404, "deferred"], [200, "applied"]]
+    assert [span.get("http.request.resend_count") for span in clients(result)] == [None, None, 1]
+    assert len({span.trace_id for span in clients(result)}) == 3
+    result = program("import sys\nsys.argv.append('own')\n" + dedent(code), python=python)
+    assert result.shown == [[200, "applied"], [200, "applied"]]
 
 
 def test_a_redirect_that_is_not_followed_is_one_span(program: Run, upstream: Upstream) -> None:

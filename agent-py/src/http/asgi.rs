@@ -331,6 +331,15 @@ fn wanted<'py>(headers: Option<&Bound<'py, PyAny>>) -> RawHeaders<'py> {
     let mut found = RawHeaders::default();
     let Some(headers) = headers else { return found };
     let mut take = |pair: &Bound<'py, PyAny>| {
+        // Nearly all servers give tuples, whose items need no references of our own.
+        if let Ok(pair) = pair.cast::<PyTuple>() {
+            if let (Ok(name), Ok(value)) = (pair.get_borrowed_item(0), pair.get_borrowed_item(1))
+                && let Ok(name) = name.cast::<PyBytes>()
+            {
+                found.see(name.as_bytes(), || value.to_owned().cast_into().ok());
+            }
+            return;
+        }
         let Some(name) = item(pair, 0) else { return };
         let Ok(name) = name.cast::<PyBytes>() else { return };
         found.see(name.as_bytes(), || item(pair, 1).and_then(|value| value.cast_into().ok()));

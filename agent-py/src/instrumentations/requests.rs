@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use agent_core::Key;
 use agent_core::span::{SpanKind, SpanSpec};
@@ -24,7 +24,7 @@ use crate::http;
 use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
 use crate::http::client::{self, Answer, is_answered, version_of_number};
 use crate::http::excluded_urls::ExcludedUrls;
-use crate::instrumentations::{Instrumentation, Target};
+use crate::instrumentations::{self, Instrumentation, Target};
 use crate::objects::{attribute, text};
 use crate::suppression::{self, Of};
 use crate::wrapper::{self, Call, HookResult};
@@ -36,7 +36,8 @@ pub static LIBRARY: Instrumentation = Instrumentation {
     breaker: Breaker::new("requests"),
     targets: &[
         Target::call("requests.sessions", "Session.send", send),
-        Target::call("requests.sessions", "SessionRedirectMixin.resolve_redirects", resolve_redirects),
+        Target::call("requests.sessions", "SessionRedirectMixin.resolve_redirects", resolve_redirects)
+            .once(may_lead_on),
         Target::call("requests.adapters", "HTTPAdapter.send", adapter_send),
     ],
 };
@@ -44,6 +45,22 @@ pub static LIBRARY: Instrumentation = Instrumentation {
 static SCOPE: Key = Key::new("remora.requests");
 static SPEC: SpanSpec = SpanSpec { name: "HTTP", kind: SpanKind::Client, scope: &SCOPE };
 static EXCLUDED: ExcludedUrls = ExcludedUrls::of("requests");
+
+/// Whether there was anything yet that [`resolve_redirects`] has to see: a redirect, or a response that did not come
+/// by requests' own adapter.
+static LEADS_ON: AtomicBool = AtomicBool::new(false);
+
+fn may_lead_on() -> bool {
+    LEADS_ON.load(Ordering::Relaxed)
+}
+
+/// It is called for every response: from here on with us.
+#[cold]
+fn see_redirects(py: Python<'_>) {
+    if !LEADS_ON.swap(true, Ordering::Relaxed) {
+        quiet(py, instrumentations::apply_after_all(py, &LIBRARY));
+    }
+}
 
 fn send(call: &mut Call<'_>) -> HookResult {
     let in_force = current::current(call.py());
@@ -54,6 +71,10 @@ fn send(call: &mut Call<'_>) -> HookResult {
     let resends = in_force.as_ref().map_or(0, |span| client::next_resend(span, || is_hop(call)));
     let parent = if resends > 0 { in_force.as_ref().and_then(Span::outer) } else { in_force.clone() };
     let by_urllib3 = call.arg(0).is_some_and(|session| goes_by_urllib3(&session));
+    // A session that follows by rules of its own, too.
+    if !may_lead_on() && (!by_urllib3 || in_force.as_ref().is_some_and(is_answered)) {
+        see_redirects(call.py());
+    }
     exchange(call, in_force, parent, resends, By { urllib3: by_urllib3, adapter: false });
     Ok(())
 }
@@ -176,7 +197,11 @@ fn gets_own_adapters(session: &Bound<'_, PyAny>) -> bool {
 fn is_stand_in(function: &Bound<'_, PyAny>) -> bool {
     let module = attribute(function, intern!(function.py(), "__module__"));
     let package = text(&module).and_then(|module| module.split('.').next());
-    matches!(package, Some("responses" | "requests_mock"))
+    let is_one = matches!(package, Some("responses" | "requests_mock"));
+    if is_one {
+        see_redirects(function.py());
+    }
+    is_one
 }
 
 #[cold]
@@ -297,15 +322,18 @@ fn inject<'py>(py: Python<'py>, span: &Span<'py>, request: &Bound<'py, PyAny>) -
 
 /// Sets what the response says and ends the span: what follows under it is recorded again.
 fn answered(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
+    let code = status_code(py, response);
+    if code.is_none_or(|code| code / 100 == 3) {
+        see_redirects(py);
+    }
     if span.is_recording() {
-        finish(py, span, response);
+        finish(py, span, response, code);
     }
     span.unmark();
     span.note().answered.store(true, Ordering::Relaxed);
 }
 
-fn finish(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
-    let code = status_code(py, response);
+fn finish(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>, code: Option<u16>) {
     let raw = attribute(response, intern!(py, "raw"));
     let version =
         raw.as_ref().and_then(|raw| quiet(py, attribute(raw, intern!(py, "version"))?.extract::<u16>()));
