@@ -487,6 +487,28 @@ def test_arguments_that_are_none_raise_as_they_do_without_the_agent(program: Run
     assert last["url.full"].endswith("/caf%C3%A9")
 
 
+def test_what_is_known_of_a_url_is_of_that_url(program: Run, upstream: Upstream) -> None:
+    """Of one that is asked for again and again it is kept, by the object; not of a very long one."""
+    code = SESSION + (
+        "import gc\n"
+        "paths = ['/status/200?a=%d' % n for n in range(12)] + ['/status/200?sig=secret', '/status/200?a=' + 'x' * 3000]\n"
+        "async def work(session):\n"
+        "    for path in ['/status/201', *paths, '/status/201'] * 2 + [path for path in paths[-5:] for _ in range(4)]:\n"
+        "        for method in ('GET', 'POST'):\n"
+        "            async with session.request(method, URL + path) as response:\n"
+        "                await response.read()\n"
+        "        show(path)\n"
+        "        gc.collect(0)\n"
+        "go(work)\n"
+    )
+    result = program(code)
+    asked = [path for path in result.shown for _ in range(2)]
+    assert [span["url.full"] for span in result.spans] == [
+        upstream.url + path.replace("sig=secret", "sig=REDACTED") for path in asked
+    ]
+    assert [span.name for span in result.spans] == ["GET", "POST"] * (len(asked) // 2)
+
+
 @on_releases("old", "newest")
 def test_the_url_is_as_yarl_writes_it(program: Run, python: Python) -> None:
     code = SESSION + (

@@ -199,6 +199,9 @@ fn describe(py: Python<'_>, span: &Span<'_>, method: &str, request: &Bound<'_, P
     client::describe(span, method, text(&url), 0);
 }
 
+/// Of longer ones nothing is kept.
+const LONGEST_URL: usize = 1024;
+
 static URLS: Urls = Urls(Mutex::new([const { Place { asked: 0, kept: None } }; 32]));
 
 /// URLs of late with what spans show of them. yarl gives out one object for one text.
@@ -251,8 +254,11 @@ impl Urls {
             return None;
         }
         let mut whole = false;
-        let make = |parts: &UrlParts<'_>| Fragment::copied(|span| whole = client::set_url(span, parts));
-        let fresh = (Held::new(url), with_parts(url, make)?);
+        let make = |parts: &UrlParts<'_>| {
+            let is_short = parts.authority.len() + parts.path.len() + parts.query.len() <= LONGEST_URL;
+            is_short.then(|| Fragment::copied(|span| whole = client::set_url(span, parts)))
+        };
+        let fresh = (Held::new(url), with_parts(url, make)??);
         if !whole {
             return None;
         }
