@@ -208,7 +208,8 @@ def libraries(report: Report, environment: dict[str, str], known: dict[str, Any]
 def _library(report: Report, name: str, hook: dict[str, Any], failed: dict[str, str]) -> None:
     title = f"{name} {_version(hook)}".rstrip()
     targets = [target for target in hook["targets"] if _is_wanted(target, failed.get(target["module"], ""))]
-    applied = [target for target in targets if target["state"] == "applied"]
+    # Deferred: there, and wrapped when there is something to do for it.
+    applied = [target for target in targets if target["state"] in ("applied", "deferred")]
     missing = [target for target in targets if target["state"] == "missing"]
     broken = {target["module"]: failed[target["module"]] for target in targets if target["module"] in failed}
     if hook["state"] == "disabled" and name == "logging":
