@@ -68,7 +68,7 @@ impl IdGenerator {
     }
 }
 
-/// Lower-case hexadecimal, as W3C and OTLP/JSON write ids.
+/// Lower-case hexadecimal, as W3C and OTLP/JSON write ids. `out` has twice the bytes.
 pub fn write_hex(bytes: &[u8], out: &mut [u8]) {
     for (four, eight) in bytes.chunks(4).zip(out.chunks_mut(8)) {
         let mut all = [0; 4];

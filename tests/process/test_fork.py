@@ -170,11 +170,15 @@ os._exit(0)
 
 @on("3.11", "3.12", "3.15")
 def test_forks_while_spans_are_on_their_way_lose_nothing(python: Python, collector):
-    # A request that is not answered within 450 ms of a fork is sent again: on a busy machine that may be one or two.
+    """Nor double anything, but where a fork has waited for its bound of 450 ms: what was in flight is sent again."""
     code = """
+import time
+slow = 0
 for n in range(60):
     make("parent", 200)
+    before = time.monotonic()
     pid = os.fork()
+    slow += time.monotonic() - before > 0.4
     if pid == 0:
         make("child", 5)
         os._exit(0 if flushed()["sent"] == 5 else 1)
@@ -182,13 +186,14 @@ for n in range(60):
     assert os.waitpid(pid, 0)[1] == 0
 counted = flushed()
 assert counted["sent"] == 60 * 300, counted
+print(slow, flush=True)
 """
     env = collector.env(OTEL_BSP_SCHEDULE_DELAY="5", REMORA_ENABLED="true")
-    run_python(SPANS + code, python=python, env=env).ok()
+    slow = int(run_python(SPANS + code, python=python, env=env).ok().stdout)
     spans = collector.spans
     distinct = {span.span_id: span for span in spans}
     assert labels(distinct.values()) == {"parent": 60 * 300, "child": 300}
-    assert len(spans) - len(distinct) <= 2 * 300
+    assert len(spans) == len(distinct) or slow > 0
 
 
 def test_a_failing_fork_is_the_applications_to_see(traced):

@@ -5,6 +5,7 @@
 //! than all the rest of the span; and the application would find them in its own request object.
 
 use std::cell::RefCell;
+use std::io::Write;
 use std::sync::atomic::Ordering;
 
 use agent_core::propagation::HEADERS;
@@ -127,12 +128,7 @@ fn write(py: Python<'_>, span: &Span<'_>, connection: &Bound<'_, PyAny>) -> PyRe
         remove(lines, name)?;
         let parts = [name.as_bytes(), b": ", value.as_bytes()];
         let line = PyBytes::new_with(py, parts.iter().map(|part| part.len()).sum(), |mut line| {
-            for part in parts {
-                let (here, rest) = std::mem::take(&mut line).split_at_mut(part.len());
-                here.copy_from_slice(part);
-                line = rest;
-            }
-            Ok(())
+            Ok(parts.iter().try_for_each(|part| line.write_all(part))?)
         })?;
         lines.append(line)
     })

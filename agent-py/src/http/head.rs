@@ -1,7 +1,7 @@
 //! The propagation headers of a request whose head its library has already put together as bytes: lines before the
 //! empty one. For the reason why, see [`connection`](crate::http::connection).
 
-use agent_core::propagation::HEADERS;
+use agent_core::propagation::{HEADERS, w3c};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -12,7 +12,7 @@ use crate::wrapper::Call;
 
 const END: &[u8] = b"\r\n\r\n";
 /// The bytes of a `traceparent` line.
-const ROOM: usize = 11 + 2 + 55 + 2;
+const ROOM: usize = HEADERS[0].len() + w3c::TRACE_PARENT_LEN + 4;
 
 /// Writes the span's context into the head that a call has returned.
 pub fn write(call: &mut Call<'_>, span: &Span<'_>) {

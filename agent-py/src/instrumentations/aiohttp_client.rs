@@ -6,7 +6,7 @@
 //! mapping it would be folded, checked character by character and shown to the application.
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, OnceLock};
 
 use agent_core::Key;
@@ -26,7 +26,7 @@ use crate::http::client::{self, Answer, UrlParts};
 use crate::http::excluded_urls::ExcludedUrls;
 use crate::http::head;
 use crate::http::peer;
-use crate::instrumentations::{self, Instrumentation, Target};
+use crate::instrumentations::{self, Instrumentation, Needed, Target};
 use crate::objects::{Class, attribute, text};
 use crate::suppression::{self, Of};
 use crate::wrapper::{Call, Flight, HookResult};
@@ -39,7 +39,7 @@ pub static LIBRARY: Instrumentation = Instrumentation {
     targets: &[
         Target::coroutine("aiohttp.client", "ClientSession._request", request),
         Target::call("aiohttp.client_reqrep", "ClientRequest.send", send),
-        Target::call(WRITER, "_serialize_headers", serialize).optional().once(is_anything_sent),
+        Target::call(WRITER, "_serialize_headers", serialize).optional().once(&SENT),
     ],
 };
 
@@ -47,8 +47,8 @@ const WRITER: &str = "aiohttp.http_writer";
 
 static SCOPE: Key = Key::new("remora.aiohttp-client");
 static SPEC: SpanSpec = SpanSpec { name: "HTTP", kind: SpanKind::Client, scope: &SCOPE };
-/// Whether a request was ever sent: servers use what [`serialize`] stands around too, and need it not.
-static SENT: AtomicBool = AtomicBool::new(false);
+/// By the first request that is sent: servers use what [`serialize`] stands around too, and need it not.
+static SENT: Needed = Needed::new();
 /// Whether [`serialize`] writes the headers.
 static HOOKED: OnceLock<bool> = OnceLock::new();
 static EXCLUDED: ExcludedUrls = ExcludedUrls::of("aiohttp-client");
@@ -317,14 +317,9 @@ fn send(call: &mut Call<'_>) -> HookResult {
     Ok(())
 }
 
-fn is_anything_sent() -> bool {
-    SENT.load(Ordering::Relaxed)
-}
-
 #[cold]
 fn hook_writer(py: Python<'_>) -> bool {
-    SENT.store(true, Ordering::Relaxed);
-    quiet(py, instrumentations::apply_after_all(py, &LIBRARY));
+    SENT.now(py, &LIBRARY);
     let hooked = instrumentations::is_applied_in(&LIBRARY, WRITER);
     *HOOKED.get_or_init(|| hooked)
 }

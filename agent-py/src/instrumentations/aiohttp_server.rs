@@ -8,7 +8,7 @@
 //! duration.
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use agent_core::Key;
 use agent_core::redact;
@@ -28,7 +28,7 @@ use crate::http::raw_headers::{
     FORWARDED, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, HOST, RawHeaders, USER_AGENT,
 };
 use crate::http::server::{self, Request, Text};
-use crate::instrumentations::{self, Instrumentation, Target};
+use crate::instrumentations::{Instrumentation, Needed, Target};
 use crate::objects::{Class, attribute, text};
 use crate::suppression::{self, Of};
 use crate::wrapper::{Call, Flight, HookResult};
@@ -42,7 +42,7 @@ pub static LIBRARY: Instrumentation = Instrumentation {
         Target::coroutine("aiohttp.web_app", "Application._handle", handle),
         Target::coroutine("aiohttp.web_response", "StreamResponse.prepare", prepare),
         Target::coroutine("aiohttp.web_protocol", "RequestHandler.finish_response", finish_response)
-            .once(is_any_kept),
+            .once(&KEPT),
     ],
 };
 
@@ -255,12 +255,8 @@ fn is_gone(request: &Bound<'_, PyAny>) -> bool {
     closing.is_some_and(|closing| quiet(py, closing.is_truthy()).unwrap_or(false))
 }
 
-/// Whether a span was ever kept. Until then `finish_response` is left as it is.
-static KEPT: AtomicBool = AtomicBool::new(false);
-
-fn is_any_kept() -> bool {
-    KEPT.load(Ordering::Relaxed)
-}
+/// By the first span that is kept: [`finish_response`].
+static KEPT: Needed = Needed::new();
 
 fn kept_as(py: Python<'_>) -> &Bound<'_, PyString> {
     intern!(py, "_remora_span")
@@ -277,9 +273,7 @@ fn keep(span: &Span<'_>, request: &Bound<'_, PyAny>) -> bool {
     if !is_served || LIBRARY.breaker.is_open() {
         return false;
     }
-    if !KEPT.swap(true, Ordering::Relaxed) {
-        quiet(py, instrumentations::apply_after_all(py, &LIBRARY));
-    }
+    KEPT.now(py, &LIBRARY);
     let own = attribute(request, intern!(py, "__dict__")).and_then(|own| own.cast_into::<PyDict>().ok());
     own.is_some_and(|own| quiet(py, own.set_item(kept_as(py), span.as_object())).is_some())
 }

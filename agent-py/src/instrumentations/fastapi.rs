@@ -1,7 +1,5 @@
 //! FastAPI: Starlette's span under its own scope, and the whole route of an included router.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use agent_core::Key;
 use agent_core::span::{SpanKind, SpanSpec};
 use pyo3::prelude::*;
@@ -12,7 +10,7 @@ use crate::breaker::Breaker;
 use crate::ffi::{intern, quiet};
 use crate::http::asgi::{self, Server};
 use crate::http::excluded_urls::ExcludedUrls;
-use crate::instrumentations::{self, Instrumentation, Target};
+use crate::instrumentations::{Instrumentation, Needed, Target};
 use crate::objects::{Class, attribute};
 use crate::wrapper::{Call, HookResult};
 
@@ -46,7 +44,7 @@ pub fn server(application: &Bound<'_, PyAny>) -> Option<&'static Server> {
 }
 
 /// Whether a router has been included: its routes are not Starlette's any more.
-static INCLUDED: AtomicBool = AtomicBool::new(false);
+static INCLUDED: Needed = Needed::new();
 
 /// Whether every route still hands its requests on to Starlette's, which has a hook. Sure only while the module is being
 /// imported: later a router may be there already.
@@ -55,13 +53,11 @@ fn hands_on_all(module: &Bound<'_, PyAny>) -> bool {
     let is_new = attribute(module, intern!(py, "__spec__"))
         .and_then(|spec| attribute(&spec, intern!(py, "_initializing")))
         .is_some_and(|initializing| quiet(py, initializing.is_truthy()) == Some(true));
-    is_new && !INCLUDED.load(Ordering::Relaxed) && attribute(module, intern!(py, "_IncludedRouter")).is_some()
+    is_new && !INCLUDED.is() && attribute(module, intern!(py, "_IncludedRouter")).is_some()
 }
 
 fn include(call: &mut Call<'_>) -> HookResult {
-    if !INCLUDED.swap(true, Ordering::Relaxed) {
-        instrumentations::apply_after_all(call.py(), &LIBRARY)?;
-    }
+    INCLUDED.now(call.py(), &LIBRARY);
     call.proceed();
     Ok(())
 }

@@ -6,13 +6,14 @@
 mod registry;
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 
 use crate::breaker::Breaker;
 use crate::diagnostics;
-use crate::ffi::{intern, quiet};
+use crate::ffi::{give_up, intern, quiet};
 use crate::hook;
 use crate::patch::Site;
 use crate::settings;
@@ -49,8 +50,8 @@ pub struct Target {
     pub optional: bool,
     /// Says of the module whether this release needs no hook here.
     unneeded: Option<fn(&Bound<'_, PyAny>) -> bool>,
-    /// Says whether the hook has anything to do yet.
-    needed: Option<fn() -> bool>,
+    /// Whether the hook has anything to do yet.
+    needed: Option<&'static Needed>,
 }
 
 /// What happens around a call.
@@ -84,9 +85,34 @@ impl Target {
     }
 
     /// It, but not until it is `needed`: a wrapper costs each call something, also where its hook has nothing to do.
-    /// Whoever makes it needed calls [`apply_after_all`].
-    pub const fn once(self, needed: fn() -> bool) -> Self {
+    pub const fn once(self, needed: &'static Needed) -> Self {
         Self { needed: Some(needed), ..self }
+    }
+}
+
+/// Whether there is anything to do yet for a target that waits for that ([`Target::once`]).
+pub struct Needed(AtomicBool);
+
+impl Needed {
+    /// Not yet.
+    pub const fn new() -> Self {
+        Self(AtomicBool::new(false))
+    }
+
+    /// Whether there is.
+    #[inline]
+    pub fn is(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// From now on there is: `of`'s targets that waited are wrapped.
+    #[cold]
+    pub fn now(&self, py: Python<'_>, of: &'static Instrumentation) {
+        if !self.0.swap(true, Ordering::Relaxed)
+            && let Err(error) = apply_after_all(py, of)
+        {
+            give_up(py, error, |error| of.breaker.fault(&error.to_string()));
+        }
     }
 }
 
@@ -154,7 +180,7 @@ pub fn apply(py: Python<'_>, index: usize, module: &Bound<'_, PyAny>) {
         return set_state(index, "unneeded");
     }
     // What is missing is said at once.
-    if target.needed.is_some_and(|needed| !needed()) && Site::is_there(module, target.attribute) {
+    if target.needed.is_some_and(|needed| !needed.is()) && Site::is_there(module, target.attribute) {
         return set_state(index, "deferred");
     }
     let result = Site::replace(module, target.attribute, &|original| {
@@ -206,7 +232,7 @@ fn set_state(index: usize, state: &'static str) {
 }
 
 /// Wraps what needed no wrapping when its module was imported, and needs it now.
-pub fn apply_after_all(py: Python<'_>, instrumentation: &'static Instrumentation) -> PyResult<()> {
+fn apply_after_all(py: Python<'_>, instrumentation: &'static Instrumentation) -> PyResult<()> {
     let is_left = |entry: &Entry| {
         std::ptr::eq(entry.instrumentation, instrumentation)
             && match entry.state.state {

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use agent_core::Key;
 use agent_core::span::{SpanKind, SpanSpec};
@@ -24,7 +24,7 @@ use crate::http;
 use crate::http::captured_headers::{CLIENT_REQUEST, CLIENT_RESPONSE};
 use crate::http::client::{self, Answer, is_answered, version_of_number};
 use crate::http::excluded_urls::ExcludedUrls;
-use crate::instrumentations::{self, Instrumentation, Target};
+use crate::instrumentations::{Instrumentation, Needed, Target};
 use crate::objects::{attribute, text};
 use crate::suppression::{self, Of};
 use crate::wrapper::{self, Call, HookResult};
@@ -37,7 +37,7 @@ pub static LIBRARY: Instrumentation = Instrumentation {
     targets: &[
         Target::call("requests.sessions", "Session.send", send),
         Target::call("requests.sessions", "SessionRedirectMixin.resolve_redirects", resolve_redirects)
-            .once(may_lead_on),
+            .once(&FOLLOWING),
         Target::call("requests.adapters", "HTTPAdapter.send", adapter_send),
     ],
 };
@@ -46,21 +46,9 @@ static SCOPE: Key = Key::new("remora.requests");
 static SPEC: SpanSpec = SpanSpec { name: "HTTP", kind: SpanKind::Client, scope: &SCOPE };
 static EXCLUDED: ExcludedUrls = ExcludedUrls::of("requests");
 
-/// Whether there was anything yet that [`resolve_redirects`] has to see: a redirect, or a response that did not come
-/// by requests' own adapter.
-static LEADS_ON: AtomicBool = AtomicBool::new(false);
-
-fn may_lead_on() -> bool {
-    LEADS_ON.load(Ordering::Relaxed)
-}
-
-/// It is called for every response: from here on with us.
-#[cold]
-fn see_redirects(py: Python<'_>) {
-    if !LEADS_ON.swap(true, Ordering::Relaxed) {
-        quiet(py, instrumentations::apply_after_all(py, &LIBRARY));
-    }
-}
+/// By a redirect, or a response that did not come by requests' own adapter: [`resolve_redirects`] is called for every
+/// response.
+static FOLLOWING: Needed = Needed::new();
 
 fn send(call: &mut Call<'_>) -> HookResult {
     let in_force = current::current(call.py());
@@ -72,8 +60,8 @@ fn send(call: &mut Call<'_>) -> HookResult {
     let parent = if resends > 0 { in_force.as_ref().and_then(Span::outer) } else { in_force.clone() };
     let by_urllib3 = call.arg(0).is_some_and(|session| goes_by_urllib3(&session));
     // A session that follows by rules of its own, too.
-    if !may_lead_on() && (!by_urllib3 || in_force.as_ref().is_some_and(is_answered)) {
-        see_redirects(call.py());
+    if !FOLLOWING.is() && (!by_urllib3 || in_force.as_ref().is_some_and(is_answered)) {
+        FOLLOWING.now(call.py(), &LIBRARY);
     }
     exchange(call, in_force, parent, resends, By { urllib3: by_urllib3, adapter: false });
     Ok(())
@@ -199,7 +187,7 @@ fn is_stand_in(function: &Bound<'_, PyAny>) -> bool {
     let package = text(&module).and_then(|module| module.split('.').next());
     let is_one = matches!(package, Some("responses" | "requests_mock"));
     if is_one {
-        see_redirects(function.py());
+        FOLLOWING.now(function.py(), &LIBRARY);
     }
     is_one
 }
@@ -324,7 +312,7 @@ fn inject<'py>(py: Python<'py>, span: &Span<'py>, request: &Bound<'py, PyAny>) -
 fn answered(py: Python<'_>, span: &Span<'_>, response: &Bound<'_, PyAny>) {
     let code = status_code(py, response);
     if code.is_none_or(|code| code / 100 == 3) {
-        see_redirects(py);
+        FOLLOWING.now(py, &LIBRARY);
     }
     if span.is_recording() {
         finish(py, span, response, code);
